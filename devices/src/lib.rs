@@ -1,3 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What sits on the buses.
+//! What sits on the machine's buses: PCI Express, legacy devices, virtio and test devices.
+//!
+//! Devices know the small vocabulary of the `iommu` crate: they reach memory through a
+//! [`DmaSpace`](iommu::dma::DmaSpace) and send interrupts through an [`MsiSender`](iommu::msi::MsiSender) or an
+//! [`IrqLine`](irq::IrqLine), and there is no way around either.
 #![forbid(unsafe_code)]
+
+pub mod bus;
+pub mod irq;
+pub mod pci;

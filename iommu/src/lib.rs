@@ -1,3 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The VT-d unit.
+//! An Intel VT-d remapping unit as a library.
+//!
+//! The unit translates the DMA of devices, remaps their interrupts, consumes the guest's invalidation queue and records
+//! faults. It knows guest-physical memory through [`memory::PhysMem`] and nothing of KVM, VFIO, threads, clocks or file
+//! descriptors: whatever has to happen outside comes back as an ordered list of effects.
+//!
+//! The crate is the leaf of the workspace, so the small vocabulary that devices and the machine share (addresses, source
+//! ids, DMA spaces, MSI messages) lives here too.
 #![forbid(unsafe_code)]
+
+pub mod address;
+pub mod dma;
+pub mod fault;
+pub mod ids;
+pub mod invalidation;
+pub mod memory;
+pub mod msi;
+pub mod request;

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! PCI Express: the root complex, ports, configuration space and message-signalled interrupts.
+
+use crate::irq::IrqLine;
+use iommu::ids::Requester;
+use std::fmt;
+use std::sync::Arc;
+
+/// One window of addresses that a function decodes right now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarWindow {
+    /// Which BAR (0..=5).
+    pub bar: u8,
+    /// The window lies in port space; otherwise in memory.
+    pub io: bool,
+    /// First address.
+    pub base: u64,
+    /// Bytes, a power of two.
+    pub len: u64,
+}
+
+/// One PCI function as the bus sees it. Methods take `&self`: a function is reached from several processors at once.
+pub trait PciFunction: fmt::Debug + Send + Sync {
+    /// Reads configuration space at byte `offset` (below 4096); `data` is 1, 2 or 4 bytes, within one dword.
+    fn config_read(&self, offset: u16, data: &mut [u8]);
+
+    /// Writes configuration space; as [`Self::config_read`]. The bus looks at [`Self::windows`] again afterwards.
+    fn config_write(&self, offset: u16, data: &[u8]);
+
+    /// The windows that the function decodes now: programmed, and enabled in the command register.
+    fn windows(&self) -> Vec<BarWindow>;
+
+    /// Reads `data.len()` bytes at `offset` into `bar`. `data` holds all-ones at entry.
+    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]);
+
+    /// Writes `data` at `offset` into `bar`.
+    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]);
+
+    /// The function's identity; the bus sets its source id when it is placed, or when the guest renumbers buses.
+    fn requester(&self) -> &Arc<Requester>;
+
+    /// Gives the function the line of its INTx pin. Called once, before the guest runs; `gsi` also belongs in the
+    /// interrupt-line register. A function without a pin ignores it.
+    fn connect_intx(&self, gsi: u8, line: Arc<dyn IrqLine>);
+
+    /// Back to the state after power-on, configuration space included. Returns when no DMA of the function is under way.
+    fn reset(&self);
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A device's view of memory.
+//!
+//! A device reaches guest memory only inside a [`DmaSection`], the read side of its [`DmaSpace`]. An invalidation completes
+//! only after every section that could hold the old translation has ended ([`DmaSpace::quiesce`]), so no write of a device
+//! lands in a page after the guest was told that the page is free.
+//!
+//! Lock rule: sections of one space do not nest on one thread, and nothing inside a section waits for the guest.
+
+use crate::address::{Gpa, Iova};
+use crate::fault::Fault;
+use crate::ids::{Pasid, Requester};
+use crate::memory::Ram;
+use crate::request::{Access, AddressType, Perms, Request, Translation};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use vm_memory::{
+    GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryError, Permissions, VolatileSlice,
+    guest_memory::GuestMemorySliceIterator,
+};
+
+/// Translates the requests of devices.
+pub trait Translate: fmt::Debug + Send + Sync {
+    /// Translates one request and records the fault if there is one.
+    ///
+    /// # Errors
+    /// The request is blocked; whoever asked must not touch memory.
+    fn translate(&self, request: &Request) -> Result<Translation, Fault>;
+}
+
+/// A device's DMA failed: the address as the device used it, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DmaError {
+    /// The unit blocked the request and has recorded it.
+    #[error("DMA to {0} blocked by the IOMMU")]
+    Blocked(Iova),
+    /// Bus mastering is off, so the request never left the device.
+    #[error("DMA to {0} without bus mastering")]
+    NotBusMaster(Iova),
+    /// The translated address is not RAM.
+    #[error("DMA to {0} reaches no RAM")]
+    NoRam(Iova),
+}
+
+/// One address space of one requester.
+#[derive(Debug)]
+pub struct DmaSpace {
+    ram: Arc<Ram>,
+    requester: Arc<Requester>,
+    pasid: Option<Pasid>,
+    translate: Option<Arc<dyn Translate>>,
+    sections: RwLock<()>,
+}
+
+impl DmaSpace {
+    /// A space behind `translate`.
+    #[must_use]
+    pub fn translated(
+        ram: Arc<Ram>,
+        requester: Arc<Requester>,
+        pasid: Option<Pasid>,
+        translate: Arc<dyn Translate>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            ram,
+            requester,
+            pasid,
+            translate: Some(translate),
+            sections: RwLock::new(()),
+        })
+    }
+
+    /// A space without a remapping unit: IOVAs are guest-physical addresses.
+    #[must_use]
+    pub fn identity(ram: Arc<Ram>, requester: Arc<Requester>) -> Arc<Self> {
+        Arc::new(Self {
+            ram,
+            requester,
+            pasid: None,
+            translate: None,
+            sections: RwLock::new(()),
+        })
+    }
+
+    /// The requester whose space this is.
+    #[must_use]
+    pub fn requester(&self) -> &Arc<Requester> {
+        &self.requester
+    }
+
+    /// Opens a section in which memory may be accessed. Keep it short: invalidations wait for it.
+    #[must_use]
+    pub fn section(&self) -> DmaSection<'_> {
+        let guard = self.sections.read().unwrap_or_else(PoisonError::into_inner);
+        DmaSection {
+            space: self,
+            _guard: guard,
+        }
+    }
+
+    /// Waits until every section that was open at the call has ended.
+    pub fn quiesce(&self) {
+        drop(
+            self.sections
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    fn translate(&self, address: Iova, access: Access) -> Result<Translation, DmaError> {
+        if !self.requester.is_bus_master() {
+            return Err(DmaError::NotBusMaster(address));
+        }
+        let Some(translate) = &self.translate else {
+            return Ok(Translation {
+                gpa: GuestAddress(address.0),
+                len: u64::MAX - address.0,
+                perms: Perms::READ_WRITE,
+            });
+        };
+        let request = Request {
+            source: self.requester.source(),
+            pasid: self.pasid,
+            address,
+            access,
+            address_type: AddressType::Untranslated,
+            execute: false,
+            privileged: false,
+        };
+        translate
+            .translate(&request)
+            .map_err(|_| DmaError::Blocked(address))
+    }
+}
+
+/// The right to access memory through a [`DmaSpace`], until dropped.
+///
+/// It implements [`vm_memory::GuestMemory`], so rings and buffers of virtio-queue and [`vm_memory::Bytes`] work on it; the
+/// addresses are then IOVAs, although their type says otherwise.
+#[derive(Debug)]
+pub struct DmaSection<'a> {
+    space: &'a DmaSpace,
+    _guard: RwLockReadGuard<'a, ()>,
+}
+
+impl DmaSection<'_> {
+    /// Fills `buf` from `iova` on.
+    ///
+    /// # Errors
+    /// The first address that could not be read; `buf` is then unspecified.
+    pub fn read(&self, iova: Iova, buf: &mut [u8]) -> Result<(), DmaError> {
+        let mut done = 0;
+        for piece in self.pieces(iova, buf.len(), Access::Read) {
+            let slice = piece?;
+            let end = done + slice.len();
+            slice.copy_to(&mut buf[done..end]);
+            done = end;
+        }
+        Ok(())
+    }
+
+    /// Writes `buf` at `iova`.
+    ///
+    /// # Errors
+    /// The first address that could not be written; everything before it has been.
+    pub fn write(&self, iova: Iova, buf: &[u8]) -> Result<(), DmaError> {
+        let mut done = 0;
+        for piece in self.pieces(iova, buf.len(), Access::Write) {
+            let slice = piece?;
+            let end = done + slice.len();
+            slice.copy_from(&buf[done..end]);
+            done = end;
+        }
+        Ok(())
+    }
+
+    fn pieces(&self, iova: Iova, len: usize, access: Access) -> Pieces<'_> {
+        Pieces {
+            space: self.space,
+            next: Some(iova),
+            left: len,
+            access,
+        }
+    }
+}
+
+/// The contiguous pieces of RAM behind a range of IOVAs. Ends after the first error.
+#[derive(Debug)]
+pub struct Pieces<'a> {
+    space: &'a DmaSpace,
+    next: Option<Iova>,
+    left: usize,
+    access: Access,
+}
+
+impl<'a> Pieces<'a> {
+    fn piece(&mut self, iova: Iova) -> Result<VolatileSlice<'a>, DmaError> {
+        let found = self.space.translate(iova, self.access)?;
+        let region = RegionSlice::new(&self.space.ram, found.gpa).ok_or(DmaError::NoRam(iova))?;
+        let len = usize::try_from(found.len)
+            .unwrap_or(usize::MAX)
+            .min(self.left)
+            .min(region.left);
+        let slice = GuestMemoryBackend::get_slice(&*self.space.ram, found.gpa, len)
+            .map_err(|_| DmaError::NoRam(iova))?;
+        self.left -= len;
+        self.next = iova.checked_add(len as u64);
+        Ok(slice)
+    }
+}
+
+/// How far a RAM region reaches from an address on.
+struct RegionSlice {
+    left: usize,
+}
+
+impl RegionSlice {
+    fn new(ram: &Ram, gpa: Gpa) -> Option<Self> {
+        use vm_memory::{Address, GuestMemoryRegion};
+        let (region, offset) = ram.to_region_addr(gpa)?;
+        let left = region.len().checked_sub(offset.raw_value())?;
+        Some(Self {
+            left: usize::try_from(left).ok()?,
+        })
+    }
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Result<VolatileSlice<'a>, DmaError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let Some(iova) = self.next else {
+            self.left = 0;
+            return Some(Err(DmaError::NoRam(Iova(u64::MAX))));
+        };
+        let piece = self.piece(iova);
+        if piece.is_err() {
+            self.left = 0;
+        }
+        Some(piece)
+    }
+}
+
+impl std::iter::FusedIterator for Pieces<'_> {}
+
+/// [`Pieces`] with vm-memory's error type.
+#[derive(Debug)]
+pub struct GuestSlices<'a>(Pieces<'a>);
+
+impl<'a> Iterator for GuestSlices<'a> {
+    type Item = Result<VolatileSlice<'a>, GuestMemoryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0
+            .next()
+            .map(|piece| piece.map_err(|e| GuestMemoryError::IOError(std::io::Error::other(e))))
+    }
+}
+
+impl std::iter::FusedIterator for GuestSlices<'_> {}
+
+impl<'a> GuestMemorySliceIterator<'a, ()> for GuestSlices<'a> {}
+
+impl GuestMemory for DmaSection<'_> {
+    type PhysicalMemory = Ram;
+    type Bitmap = ();
+
+    fn check_range(&self, addr: GuestAddress, count: usize, access: Permissions) -> bool {
+        self.pieces(Iova(addr.0), count, access_of(access))
+            .all(|piece| piece.is_ok())
+    }
+
+    fn get_slices<'a>(
+        &'a self,
+        addr: GuestAddress,
+        count: usize,
+        access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, ()>, GuestMemoryError> {
+        Ok(GuestSlices(self.pieces(
+            Iova(addr.0),
+            count,
+            access_of(access),
+        )))
+    }
+}
+
+fn access_of(permissions: Permissions) -> Access {
+    match permissions {
+        Permissions::No | Permissions::Read => Access::Read,
+        Permissions::Write => Access::Write,
+        Permissions::ReadWrite => Access::Atomic,
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Guest-physical memory as the unit sees it.
+
+use crate::address::Gpa;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryError, VolatileMemory};
+
+/// The guest's RAM.
+pub type Ram = vm_memory::GuestMemoryMmap<()>;
+
+/// Guest-physical memory cannot be accessed at this address: nothing is there, or an atomic access is misaligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no guest RAM at guest-physical address {:#x}", .0.0)]
+pub struct MemoryError(pub Gpa);
+
+/// Guest-physical memory: where tables, queues and status words live.
+///
+/// The guest's processors write the same memory at any moment, so a value is read once and then judged; words that are
+/// changed in place are changed by [`PhysMem::compare_exchange_u64`] only.
+pub trait PhysMem: fmt::Debug + Send + Sync {
+    /// Fills `buf` from `gpa` on. No atomicity beyond single bytes.
+    ///
+    /// # Errors
+    /// Some byte of the range is not RAM; `buf` is then unspecified.
+    fn read(&self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MemoryError>;
+
+    /// Writes `buf` at `gpa`. No atomicity beyond single bytes.
+    ///
+    /// # Errors
+    /// Some byte of the range is not RAM; a part may have been written.
+    fn write(&self, gpa: Gpa, buf: &[u8]) -> Result<(), MemoryError>;
+
+    /// Reads a little-endian 64-bit word in one access.
+    ///
+    /// # Errors
+    /// Not RAM, or not 8-byte aligned.
+    fn load_u64(&self, gpa: Gpa) -> Result<u64, MemoryError>;
+
+    /// Writes a little-endian 32-bit word in one access, after everything written before.
+    ///
+    /// # Errors
+    /// Not RAM, or not 4-byte aligned.
+    fn store_u32(&self, gpa: Gpa, value: u32) -> Result<(), MemoryError>;
+
+    /// Replaces `current` by `new` in one access; `Ok(Err(seen))` when the word held something else.
+    ///
+    /// # Errors
+    /// Not RAM, or not 8-byte aligned.
+    fn compare_exchange_u64(
+        &self,
+        gpa: Gpa,
+        current: u64,
+        new: u64,
+    ) -> Result<Result<u64, u64>, MemoryError>;
+}
+
+impl PhysMem for Ram {
+    fn read(&self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.read_slice(buf, gpa).map_err(|_| MemoryError(gpa))
+    }
+
+    fn write(&self, gpa: Gpa, buf: &[u8]) -> Result<(), MemoryError> {
+        self.write_slice(buf, gpa).map_err(|_| MemoryError(gpa))
+    }
+
+    fn load_u64(&self, gpa: Gpa) -> Result<u64, MemoryError> {
+        with_slice(self, gpa, 8, |slice| {
+            slice
+                .get_atomic_ref::<AtomicU64>(0)
+                .map(|word| u64::from_le(word.load(Ordering::Acquire)))
+        })
+    }
+
+    fn store_u32(&self, gpa: Gpa, value: u32) -> Result<(), MemoryError> {
+        with_slice(self, gpa, 4, |slice| {
+            slice
+                .get_atomic_ref::<AtomicU32>(0)
+                .map(|word| word.store(value.to_le(), Ordering::Release))
+        })
+    }
+
+    fn compare_exchange_u64(
+        &self,
+        gpa: Gpa,
+        current: u64,
+        new: u64,
+    ) -> Result<Result<u64, u64>, MemoryError> {
+        with_slice(self, gpa, 8, |slice| {
+            slice.get_atomic_ref::<AtomicU64>(0).map(|word| {
+                word.compare_exchange(
+                    current.to_le(),
+                    new.to_le(),
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                )
+                .map(u64::from_le)
+                .map_err(u64::from_le)
+            })
+        })
+    }
+}
+
+/// Runs `access` on the `len` bytes at `gpa`, which must lie in one region.
+fn with_slice<T>(
+    ram: &Ram,
+    gpa: Gpa,
+    len: usize,
+    access: impl FnOnce(vm_memory::VolatileSlice<'_>) -> Result<T, vm_memory::VolatileMemoryError>,
+) -> Result<T, MemoryError> {
+    let slice = GuestMemoryBackend::get_slice(ram, gpa, len)
+        .map_err(|_: GuestMemoryError| MemoryError(gpa))?;
+    access(slice).map_err(|_| MemoryError(gpa))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::GuestAddress;
+
+    fn ram() -> Ram {
+        Ram::from_ranges(&[(GuestAddress(0), 0x2000)]).unwrap()
+    }
+
+    #[test]
+    fn load_beyond_ram_names_the_address() {
+        assert_eq!(
+            ram().load_u64(GuestAddress(0x2000)),
+            Err(MemoryError(GuestAddress(0x2000)))
+        );
+    }
+
+    #[test]
+    fn load_misaligned_is_refused() {
+        assert_eq!(
+            ram().load_u64(GuestAddress(0x1001)),
+            Err(MemoryError(GuestAddress(0x1001)))
+        );
+    }
+
+    #[test]
+    fn compare_exchange_of_a_changed_word_reports_what_it_holds() {
+        let ram = ram();
+        PhysMem::write(&ram, GuestAddress(0x1000), &7u64.to_le_bytes()).unwrap();
+        assert_eq!(
+            ram.compare_exchange_u64(GuestAddress(0x1000), 6, 8),
+            Ok(Err(7))
+        );
+        assert_eq!(
+            ram.compare_exchange_u64(GuestAddress(0x1000), 7, 8),
+            Ok(Ok(7))
+        );
+        assert_eq!(ram.load_u64(GuestAddress(0x1000)), Ok(8));
+    }
+
+    #[test]
+    fn store_is_little_endian() {
+        let ram = ram();
+        ram.store_u32(GuestAddress(0x10), 0x1122_3344).unwrap();
+        let mut bytes = [0; 4];
+        PhysMem::read(&ram, GuestAddress(0x10), &mut bytes).unwrap();
+        assert_eq!(bytes, [0x44, 0x33, 0x22, 0x11]);
+    }
+}
