@@ -24,6 +24,7 @@ const ID: u32 = 0x2;
 const TPR: u32 = 0x8;
 const EOI: u32 = 0xB;
 const SPURIOUS: u32 = 0xF;
+const IN_SERVICE: u32 = 0x10;
 const ICR: u32 = 0x30;
 const SPURIOUS_VECTOR: u32 = 0xFF;
 
@@ -97,18 +98,39 @@ pub fn x2apic() -> bool {
     X2APIC.load(Ordering::Relaxed)
 }
 
+fn apic_read(register: u32) -> u32 {
+    if x2apic() {
+        arch::halves(rdmsr(MSR_X2APIC + register)).0
+    } else {
+        mem::read32(XAPIC + u64::from(register) * 16)
+    }
+}
+
 /// APIC id of the running CPU.
 pub fn apic_id() -> u32 {
-    if x2apic() {
-        arch::halves(rdmsr(MSR_X2APIC + ID)).0
-    } else {
-        mem::read32(XAPIC + u64::from(ID) * 16) >> 24
-    }
+    let id = apic_read(ID);
+    if x2apic() { id } else { id >> 24 }
 }
 
 /// Sends an interprocessor interrupt to all CPUs but this one.
 pub fn send_to_others(command: u32) {
     apic_write(ICR, command | 0b11 << 18);
+}
+
+/// Whether the local APIC keeps an interrupt in service until it is ended, tried with an interrupt to itself.
+///
+/// Some KVMs that interpret guest code do not. Level-triggered interrupts then come again at once, whatever the IOAPIC does.
+pub fn kept_in_service() -> bool {
+    const VECTOR: u8 = 0x85;
+    clear();
+    hold_end_of_interrupt(true);
+    apic_write(ICR, u32::from(VECTOR) | 0b01 << 18);
+    arrived(VECTOR, 1);
+    let kept = apic_read(IN_SERVICE + u32::from(VECTOR / 32)) >> (VECTOR % 32) & 1 != 0;
+    hold_end_of_interrupt(false);
+    end_of_interrupt();
+    clear();
+    kept
 }
 
 /// Ends the interrupt in service.
