@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The check groups. Another set (scalable mode, PASID tables) is one more module and one more row of `GROUPS`.
 
+mod contexts;
 mod dma;
+mod fault_log;
 mod faults;
 mod handshakes;
+mod interrupt_faults;
 mod intremap;
 mod ioapic;
 mod manycpu;
@@ -64,8 +67,11 @@ pub const GROUPS: &[Group] = &[
     group("queue-errors", queue_errors::run),
     group("register-invalidation", register_invalidation::run),
     group("translation", translation::run),
+    group("contexts", contexts::run),
     group("faults", faults::run),
+    group("fault-log", fault_log::run),
     group("intremap", intremap::run),
+    group("interrupt-faults", interrupt_faults::run),
     group("ioapic", ioapic::run),
     Group {
         name: "manycpu",

@@ -13,6 +13,8 @@ pub const PAGE: u64 = 0x1000;
 pub const LARGE: [u64; 2] = [0x340_0000, 0x360_0000];
 /// The machine needs RAM up to here.
 pub const RAM_NEEDED: u64 = 0x400_0000;
+/// An address where no machine has RAM, inside every host address width.
+pub const HOLE: u64 = (1 << 38) - 0x10_0000;
 const ARENA: u64 = 0x100_0000;
 const ARENA_END: u64 = 0x300_0000;
 

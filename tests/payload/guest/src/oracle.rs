@@ -50,16 +50,25 @@ const QEMU: &[(&str, &str)] = &[
         "register-invalidation",
         "IOTLB: refused while the queue is on",
     ),
+    // The table mode is not looked at, nor the width of a pass-through context.
+    ("faults", "table mode 10: 0x30"),
+    ("faults", "table mode 01 without scalable mode: 0x30"),
+    (
+        "faults",
+        "pass-through with a width that is not the largest: 0x4",
+    ),
     // No interrupt remapping fault is recorded.
-    ("intremap", "*: 0x21"),
-    ("intremap", "*: 0x22"),
-    ("intremap", "*: 0x24"),
+    ("interrupt-faults", "*: 0x20"),
+    ("interrupt-faults", "*: 0x21"),
+    ("interrupt-faults", "*: 0x22"),
+    ("interrupt-faults", "*: 0x23"),
+    ("interrupt-faults", "*: 0x24"),
     ("intremap", "*: 0x25"),
-    ("intremap", "*: 0x26"),
+    ("interrupt-faults", "*: 0x26"),
     // A posted entry is taken for a remapped one.
-    ("intremap", "posted without CAP.PI: no interrupt"),
+    ("interrupt-faults", "posted without CAP.PI: no interrupt"),
     // The bus range is read with its bytes reversed.
-    ("intremap", "SVT 10: start bus is the high byte"),
+    ("interrupt-faults", "SVT 10: start bus is the high byte"),
     // Compatibility format is always let through.
     ("intremap", "compatibility format: blocked"),
     ("intremap", "compatibility format with CFI: delivered"),

@@ -5,6 +5,7 @@
 
 use super::Machine;
 use crate::mem::{self, read64, write64};
+use crate::vtd::faults::Fault;
 use crate::vtd::legacy::{RW, Tables};
 use crate::vtd::queue::{IOTLB_PAGE, Queue, iotlb};
 use crate::vtd::unit::{TE, Unit};
@@ -104,6 +105,30 @@ impl<'a> Bench<'a> {
     pub fn invalidate_page(&mut self, iova: u64, mask: u64) -> bool {
         self.queue
             .run(iotlb(IOTLB_PAGE, self.tables.domain), iova | mask)
+    }
+
+    /// The fault of a read at `iova`, if any.
+    pub fn faults_on_read(&self, iova: u64) -> Option<Fault> {
+        self.unit.clear_faults();
+        self.machine.edu.read(iova, 4);
+        self.unit.wait_fault()
+    }
+
+    /// The fault of a write at `iova`, if any.
+    pub fn faults_on_write(&self, iova: u64) -> Option<Fault> {
+        self.unit.clear_faults();
+        self.machine.edu.write(iova, 4);
+        self.unit.wait_fault()
+    }
+
+    /// The fault that the `edu` device must have caused.
+    pub fn expect(&self, reason: u8, iova: u64, access: u8) -> Option<Fault> {
+        Some(Fault::dma(reason, self.machine.edu.source(), iova, access))
+    }
+
+    /// Drops all that the unit may hold.
+    pub fn forget(&mut self) {
+        self.queue.invalidate_all();
     }
 }
 

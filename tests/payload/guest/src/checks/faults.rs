@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! DMA faults: the record of each, the log's status bits, overflow, and the fault event.
+//! DMA faults: each reason with its record.
 
+use super::Machine;
 use super::dma::{Bench, page_with};
-use super::{FAULT_VECTOR, Machine};
 use crate::check::Checks;
 use crate::mem::{self, read64, write64};
 use crate::vtd::faults::{Fault, READ, WRITE};
-use crate::vtd::irte;
-use crate::vtd::legacy::{PS, R, RW, W};
-use crate::vtd::unit::*;
-use crate::{arch, interrupts};
+use crate::vtd::legacy::{PS, R, RW, TT_PASS_THROUGH, W};
+use crate::vtd::unit::TE;
 
 const IOVA: u64 = 0x0A00_0000;
 
@@ -17,35 +15,13 @@ pub fn run(machine: &Machine, checks: Checks) {
     leaf_faults(machine, checks);
     reserved_bits(machine, checks);
     context_faults(machine, checks);
+    unreadable(machine, checks);
+    table_modes(machine, checks);
+    narrow_pass_through(machine, checks);
     suppressed(machine, checks);
     interrupt_range(machine, checks);
     if machine.edu64 {
         beyond_width(machine, checks);
-    }
-    log(machine, checks);
-    overflow(machine, checks);
-    event(machine, checks);
-}
-
-impl Bench<'_> {
-    fn faults_on_read(&self, iova: u64) -> Option<Fault> {
-        self.unit.clear_faults();
-        self.machine.edu.read(iova, 4);
-        self.unit.wait_fault()
-    }
-
-    fn faults_on_write(&self, iova: u64) -> Option<Fault> {
-        self.unit.clear_faults();
-        self.machine.edu.write(iova, 4);
-        self.unit.wait_fault()
-    }
-
-    fn expect(&self, reason: u8, iova: u64, access: u8) -> Option<Fault> {
-        Some(Fault::dma(reason, self.machine.edu.source(), iova, access))
-    }
-
-    fn forget(&mut self) {
-        self.queue.invalidate_all();
     }
 }
 
@@ -215,6 +191,88 @@ fn context_faults(machine: &Machine, checks: Checks) {
     );
 }
 
+fn unreadable(machine: &Machine, checks: Checks) {
+    let mut bench = Bench::start(machine, 2, 3);
+    bench.map(IOVA, page_with(1), RW);
+    let got = with_change(&mut bench, |bench| {
+        write64(bench.tables.root_entry(), mem::HOLE | 1)
+    });
+    checks.fault(
+        "context table unreadable: 0x9",
+        bench.expect(0x9, IOVA, READ),
+        got,
+    );
+    let got = with_change(&mut bench, |bench| {
+        write64(bench.tables.context_entry(), mem::HOLE | 1)
+    });
+    checks.fault(
+        "top table unreadable: 0x3",
+        bench.expect(0x3, IOVA, READ),
+        got,
+    );
+    let table = bench.tables.entry(IOVA, 2);
+    write64(table, mem::HOLE | RW);
+    bench.forget();
+    checks.fault(
+        "lower table unreadable: 0x7",
+        bench.expect(0x7, IOVA, WRITE),
+        bench.faults_on_write(IOVA),
+    );
+    bench.unit.clear(TE);
+    bench.unit.set_root(mem::HOLE);
+    bench.forget();
+    bench.unit.set(TE);
+    checks.fault(
+        "root table unreadable: 0x8",
+        bench.expect(0x8, IOVA, READ),
+        bench.faults_on_read(IOVA),
+    );
+}
+
+fn table_modes(machine: &Machine, checks: Checks) {
+    let scalable = machine.unit.ecap >> 43 & 1 != 0;
+    for (name, mode, supported) in [
+        ("table mode 10: 0x30", 2 << 10, false),
+        (
+            "table mode 01 without scalable mode: 0x30",
+            1 << 10,
+            scalable,
+        ),
+    ] {
+        if supported {
+            continue;
+        }
+        let mut bench = Bench::prepare(machine, 2, 3);
+        bench.tables.map(IOVA, page_with(1), RW);
+        bench.unit.set_root(bench.tables.root | mode);
+        bench.forget();
+        bench.unit.set(TE);
+        checks.fault(
+            name,
+            bench.expect(0x30, IOVA, READ),
+            bench.faults_on_read(IOVA),
+        );
+    }
+}
+
+fn narrow_pass_through(machine: &Machine, checks: Checks) {
+    const NAME: &str = "pass-through with a width that is not the largest: 0x4";
+    if machine.unit.max_levels() == 3 {
+        checks.skip(NAME, "the unit has one width");
+        return;
+    }
+    let bench = Bench::prepare(machine, 2, 3);
+    bench
+        .tables
+        .set_context(TT_PASS_THROUGH << 2 | 1, bench.tables.second_word());
+    let bench = bench.go();
+    checks.fault(
+        NAME,
+        bench.expect(0x4, IOVA, READ),
+        bench.faults_on_read(IOVA),
+    );
+}
+
 fn suppressed(machine: &Machine, checks: Checks) {
     let mut bench = Bench::start(machine, 2, 3);
     let fpd = |bench: &Bench| {
@@ -274,145 +332,4 @@ fn beyond_width(machine: &Machine, checks: Checks) {
         bench.expect(0x4, iova, READ),
         bench.faults_on_read(iova),
     );
-}
-
-fn log(machine: &Machine, checks: Checks) {
-    Bench::start(machine, 2, 3);
-    let unit = machine.unit;
-    machine.edu.read(IOVA, 4);
-    let pending = arch::poll(arch::SHORT, || unit.read32(FSTS) & PPF != 0);
-    checks.holds("log: a fault sets PPF", pending);
-    let first = unit.fault_index();
-    checks.holds(
-        "log: FRI names a record with F set",
-        first < unit.records() && unit.fault_at(first).is_some(),
-    );
-    unit.write32(FSTS, PPF);
-    checks.equal(
-        "log: writing 1 to PPF does nothing",
-        PPF,
-        unit.read32(FSTS) & PPF,
-    );
-    let top = unit.record(first) + 12;
-    unit.write32(top, 0);
-    checks.equal(
-        "log: writing 0 to F leaves it set",
-        1u32,
-        unit.read32(top) >> 31,
-    );
-    unit.write32(top, 1 << 31);
-    checks.equal(
-        "log: writing 1 to F clears it",
-        0u32,
-        unit.read32(top) >> 31,
-    );
-    checks.equal(
-        "log: PPF falls with the last F",
-        0u32,
-        unit.read32(FSTS) & PPF,
-    );
-    machine.edu.read(IOVA, 4);
-    arch::poll(arch::SHORT, || unit.read32(FSTS) & PPF != 0);
-    checks.equal(
-        "log: the next fault goes to the next record",
-        (first + 1) % unit.records(),
-        unit.fault_index(),
-    );
-}
-
-fn overflow(machine: &Machine, checks: Checks) {
-    let bench = Bench::start(machine, 2, 3);
-    let unit = machine.unit;
-    // More than fit; each on another page.
-    for page in 0..unit.records() + 2 {
-        machine.edu.read(IOVA + page * mem::PAGE, 4);
-    }
-    arch::poll(arch::SHORT, || unit.read32(FSTS) & PPF != 0);
-    let set = (0..unit.records())
-        .filter(|&index| unit.fault_at(index).is_some())
-        .count() as u64;
-    let overflowed = unit.read32(FSTS) & PFO != 0 && set == unit.records();
-    // The specification lets a unit keep one pending record a source.
-    let compressed = unit.read32(FSTS) & PFO == 0 && set == 1;
-    checks.holds(
-        "overflow: PFO with all records full, or one record for one source",
-        overflowed || compressed,
-    );
-    let index = unit.fault_index();
-    checks.fault(
-        "overflow: the first fault is kept",
-        bench.expect(0x6, IOVA, READ),
-        unit.fault_at(index),
-    );
-    unit.write32(FSTS, PFO);
-    checks.equal(
-        "overflow: writing 1 clears PFO",
-        0u32,
-        unit.read32(FSTS) & PFO,
-    );
-    unit.clear_faults();
-    checks.fault(
-        "overflow: faults are recorded again after",
-        bench.expect(0x5, IOVA, WRITE),
-        bench.faults_on_write(IOVA),
-    );
-}
-
-fn event(machine: &Machine, checks: Checks) {
-    Bench::start(machine, 2, 3);
-    let unit = machine.unit;
-    let (address, _) = arch::halves(irte::compatible(machine.apic_id));
-    unit.write32(FEDATA, FAULT_VECTOR.into());
-    unit.write32(FEADDR, address);
-    unit.write32(FEUADDR, 0);
-    unit.write32(FECTL, 0);
-    interrupts::clear();
-    machine.edu.read(IOVA, 4);
-    checks.holds(
-        "event: a fault sends the MSI once",
-        interrupts::arrived(FAULT_VECTOR, 1),
-    );
-    checks.equal(
-        "event: not pending after delivery",
-        0u32,
-        unit.read32(FECTL),
-    );
-    interrupts::clear();
-    machine.edu.read(IOVA + mem::PAGE, 4);
-    checks.holds(
-        "event: none for a fault while another is pending",
-        interrupts::silence(),
-    );
-    unit.clear_faults();
-    machine.edu.read(IOVA, 4);
-    checks.holds(
-        "event: again after clearing",
-        interrupts::arrived(FAULT_VECTOR, 1),
-    );
-
-    unit.clear_faults();
-    unit.write32(FECTL, IM);
-    interrupts::clear();
-    machine.edu.read(IOVA, 4);
-    checks.holds("event: none while masked", interrupts::silence());
-    checks.equal("event: IP is set while masked", IM | IP, unit.read32(FECTL));
-    unit.write32(FECTL, 0);
-    checks.holds(
-        "event: unmasking delivers it",
-        interrupts::arrived(FAULT_VECTOR, 1),
-    );
-    checks.equal("event: IP is clear after", 0u32, unit.read32(FECTL));
-
-    unit.clear_faults();
-    unit.write32(FECTL, IM);
-    machine.edu.read(IOVA, 4);
-    unit.clear_faults();
-    checks.equal(
-        "event: clearing the fault clears IP",
-        IM,
-        unit.read32(FECTL),
-    );
-    interrupts::clear();
-    unit.write32(FECTL, 0);
-    checks.holds("event: nothing is left to deliver", interrupts::silence());
 }

@@ -238,7 +238,7 @@ fn unreadable_queue(unit: Unit, checks: Checks) {
     }
     unit.quiesce();
     unit.write32(IQT, 0);
-    unit.write64(IQA, (1 << 38) - 0x10_0000);
+    unit.write64(IQA, mem::HOLE);
     unit.set(QIE);
     unit.write32(IQT, 0x10);
     checks.holds(NAME, iqe(unit));
