@@ -60,8 +60,13 @@ extern "C" fn payload_main(multiboot: u32) -> ! {
         check::finish();
     };
     let dmar = acpi::dmar();
+    let unit = Unit::new(dmar.map_or(UNIT_BASE, |dmar| dmar.base));
+    if unit.cap == u64::MAX || unit.cap == 0 {
+        check::failure("no VT-d unit:", &[("CAP", unit.cap), ("ECAP", unit.ecap)]);
+        check::finish();
+    }
     let machine = Machine {
-        unit: Unit::new(dmar.map_or(UNIT_BASE, |dmar| dmar.base)),
+        unit,
         edu,
         dmar: dmar.is_some(),
         ecam: ecam.is_some(),

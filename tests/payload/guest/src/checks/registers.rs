@@ -3,6 +3,7 @@
 
 use super::Machine;
 use crate::check::Checks;
+use crate::pci::Config;
 use crate::vtd::unit::*;
 
 pub fn run(machine: &Machine, checks: Checks) {
@@ -14,6 +15,11 @@ pub fn run(machine: &Machine, checks: Checks) {
     checks.holds(
         "machine: MCFG table found, ECAM reaches the edu device",
         machine.ecam,
+    );
+    let by_ports = Config::find(None, 0x1234, 0x11E8).map(|config| config.source);
+    checks.holds(
+        "machine: ports CF8 and CFC reach it as well",
+        by_ports == Some(machine.edu.source()),
     );
     checks.equal(
         "machine: edu identification",
