@@ -28,7 +28,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// When cargo, objcopy or objdump fail or are missing, or when the image holds vector instructions.
 pub fn build() -> Result<PathBuf> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = target_dir(package).join("payload");
+    // Absolute, because cargo runs in the guest's directory.
+    let target = std::path::absolute(target_dir(package))?.join("payload");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     // Cargo takes the guest's flags from the directory it runs in; flags of the caller must not replace them.
