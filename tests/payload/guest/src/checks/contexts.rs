@@ -24,7 +24,7 @@ fn contexts(machine: &Machine, checks: Checks) {
     let other = Tables::new(source, 3, 3);
     other.map(IOVA, page_with(0xEEEE_0002), RW);
     bench.tables.top = other.top;
-    bench.map_helpers();
+    bench.map_own_pages();
     bench.tables.domain = 3;
     bench.tables.set_context(other.top | 1, other.second_word());
     bench.queue.push(context_device(2, source), 0);
@@ -57,7 +57,7 @@ fn contexts(machine: &Machine, checks: Checks) {
         next.map(IOVA, page_with(value), RW);
         bench.tables.top = next.top;
         bench.tables.domain = domain;
-        bench.map_helpers();
+        bench.map_own_pages();
         bench.tables.set_context(next.top | 1, next.second_word());
         bench.queue.push(descriptor, 0);
         bench.queue.push(iotlb(IOTLB_DOMAIN, domain - 1), 0);
@@ -89,7 +89,7 @@ fn enabling(machine: &Machine, checks: Checks) {
         bench.load(plain),
     );
     bench.tables = Tables::new(machine.edu.source(), 5, 3);
-    bench.map_helpers();
+    bench.map_own_pages();
     bench.tables.map(plain, page_with(0xFFFF_0003), RW);
     let bench = bench.go();
     checks.equal("new root table by SRTP", 0xFFFF_0003_u64, bench.load(plain));

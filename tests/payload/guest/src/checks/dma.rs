@@ -26,7 +26,7 @@ impl<'a> Bench<'a> {
     /// Translation on, with empty tables but for the two pages.
     pub fn start(machine: &'a Machine, domain: u16, levels: u64) -> Bench<'a> {
         let bench = Bench::prepare(machine, domain, levels);
-        bench.map_helpers();
+        bench.map_own_pages();
         bench.go()
     }
 
@@ -45,7 +45,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Maps the two pages.
-    pub fn map_helpers(&self) {
+    pub fn map_own_pages(&self) {
         self.tables.map(self.source, self.source, RW);
         self.tables.map(self.sink, self.sink, RW);
     }

@@ -31,7 +31,7 @@ pub fn run(machine: &Machine, checks: Checks) {
     let mut bench = Bench::prepare(machine, 2, 3);
     bench.queue.flush();
     unit.clear(QIE);
-    bench.map_helpers();
+    bench.map_own_pages();
     bench.tables.map(IOVA, page_with(0x1000_0001), RW);
     unit.set_root(bench.tables.root);
     checks.holds(
@@ -78,7 +78,7 @@ fn contexts(machine: &Machine, bench: &mut Bench, checks: Checks) {
         let next = Tables::new(source, domain, 3);
         next.map(IOVA, page_with(value), RW);
         bench.tables.top = next.top;
-        bench.map_helpers();
+        bench.map_own_pages();
         bench.tables.set_context(next.top | 1, next.second_word());
         let did = unit.context_command(granularity, domain - 1, source);
         unit.iotlb_command(GLOBAL, 0, 0);

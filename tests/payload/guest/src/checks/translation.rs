@@ -92,7 +92,7 @@ fn gigabyte(machine: &Machine, levels: u64, checks: Checks) {
         checks.skip(name, "the unit has no 1 GiB pages");
         return;
     }
-    // The page maps the first GiB one to one: the two helper pages lie in it.
+    // The page maps the first GiB one to one: the two pages of the bench lie in it.
     let bench = Bench::prepare(machine, 2, levels);
     bench.tables.map_large(0, 0, 3, RW);
     let bench = bench.go();
