@@ -58,6 +58,42 @@ pub enum FaultReason {
     PasidInLegacyMode = 0x31,
 }
 
+impl FaultReason {
+    /// Every reason, in the order of the codes.
+    pub const ALL: [Self; 24] = [
+        Self::RootNotPresent,
+        Self::ContextNotPresent,
+        Self::ContextInvalid,
+        Self::BeyondWidth,
+        Self::NoWrite,
+        Self::NoRead,
+        Self::TableUnreadable,
+        Self::RootUnreadable,
+        Self::ContextUnreadable,
+        Self::RootReserved,
+        Self::ContextReserved,
+        Self::TableReserved,
+        Self::AtsBlocked,
+        Self::OutputInInterruptRange,
+        Self::InterruptRequestReserved,
+        Self::InterruptIndexBeyondTable,
+        Self::IrteNotPresent,
+        Self::IrteUnreadable,
+        Self::IrteReserved,
+        Self::CompatibilityBlocked,
+        Self::SourceValidation,
+        Self::NotAnInterruptRequest,
+        Self::TableModeInvalid,
+        Self::PasidInLegacyMode,
+    ];
+
+    /// The code that the fault record shows.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
 /// What was blocked: a DMA request or an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultSubject {
@@ -81,4 +117,23 @@ pub struct Fault {
     pub subject: FaultSubject,
     /// Whether it is to be recorded. A qualified fault of an entry with fault processing disabled (FPD) is not.
     pub record: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_ascend_and_are_listed_once() {
+        let codes: Vec<u8> = FaultReason::ALL
+            .iter()
+            .map(|reason| reason.code())
+            .collect();
+        assert!(codes.is_sorted_by(|a, b| a < b));
+        assert_eq!(codes[..14], (0x1..=0xe).collect::<Vec<u8>>());
+        assert_eq!(
+            codes[14..],
+            [0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x29, 0x30, 0x31]
+        );
+    }
 }

@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod capabilities;
+pub mod counters;
 pub mod dma;
 pub mod fault;
 pub mod ids;
@@ -17,3 +19,6 @@ pub mod invalidation;
 pub mod memory;
 pub mod msi;
 pub mod request;
+pub mod spec;
+pub mod translator;
+pub mod unit;

@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the unit can do: the one value that CAP and ECAP show to the guest and that every legality check asks.
+//!
+//! The registers themselves are the truth. Whatever they do not advertise faults or sets IQE, because the check reads the
+//! same bit that the guest reads.
+
+use crate::address::{Gpa, PAGE_SIZE};
+use crate::ids::DomainId;
+use crate::spec::regs::{Cap, Ecap};
+use crate::translator::TableMode;
+
+/// Offset of IVA and IOTLB, bytes.
+const IOTLB_OFFSET: u16 = 0xf0;
+/// Offset of the first fault recording register, bytes.
+const FAULT_RECORD_OFFSET: u16 = 0x220;
+/// Fault recording registers that fit between their offset and the end of the first page.
+const MAX_FAULT_RECORDS: u16 = (4096 - FAULT_RECORD_OFFSET) / 16;
+
+/// The widest IOVA that devices may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressWidth {
+    /// 39 bits. Tables of three and four levels are accepted, because software builds four-level tables for 39-bit IOVAs.
+    Bits39,
+    /// 48 bits.
+    #[default]
+    Bits48,
+}
+
+impl AddressWidth {
+    /// The width in bits.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Bits39 => 39,
+            Self::Bits48 => 48,
+        }
+    }
+}
+
+/// What can be chosen for a unit in legacy mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LegacyOptions {
+    /// The widest IOVA.
+    pub address_width: AddressWidth,
+    /// Width in bits of the guest-physical addresses that tables may hold, at most 52.
+    pub host_address_width: u8,
+    /// Caching mode: software must invalidate entries that become present.
+    pub caching_mode: bool,
+    /// Interrupt remapping.
+    pub interrupt_remapping: bool,
+    /// Interrupt remapping to 32-bit APIC ids.
+    pub extended_interrupt_mode: bool,
+    /// Number of fault recording registers.
+    pub fault_records: u16,
+}
+
+impl Default for LegacyOptions {
+    fn default() -> Self {
+        Self {
+            address_width: AddressWidth::Bits48,
+            host_address_width: 48,
+            caching_mode: false,
+            interrupt_remapping: true,
+            extended_interrupt_mode: true,
+            fault_records: 8,
+        }
+    }
+}
+
+/// A set of capabilities that no unit can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CapabilityError {
+    /// One capability needs another.
+    #[error("{0} needs {1}, which is not offered")]
+    Requires(&'static str, &'static str),
+    /// The host address width is out of range.
+    #[error(
+        "a host address width of {0} bits cannot be had: tables hold addresses of 32 to 52 bits"
+    )]
+    HostAddressWidth(u8),
+    /// The fault recording registers do not fit.
+    #[error("{0} fault recording registers cannot be had: choose 1 to {max}", max = MAX_FAULT_RECORDS)]
+    FaultRecords(u16),
+    /// A field holds a value that the specification reserves.
+    #[error("{field} = {value:#x} is reserved or not supported")]
+    Field {
+        /// Name of the field in the specification.
+        field: &'static str,
+        /// What it held.
+        value: u16,
+    },
+    /// MGAW is wider than every table.
+    #[error("IOVAs of {bits} bits need a table that wide in SAGAW {sagaw:#x}")]
+    WidthWithoutTable {
+        /// MGAW + 1.
+        bits: u8,
+        /// SAGAW.
+        sagaw: u8,
+    },
+}
+
+/// The capabilities of one unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    cap: Cap,
+    ecap: Ecap,
+    host_address_width: u8,
+}
+
+impl Capabilities {
+    /// A unit in legacy mode with queued invalidation, pass-through, snoop control and large pages.
+    ///
+    /// # Errors
+    /// The options contradict each other or are out of range.
+    pub fn legacy(options: &LegacyOptions) -> Result<Self, CapabilityError> {
+        let records = options.fault_records;
+        if !(1..=MAX_FAULT_RECORDS).contains(&records) {
+            return Err(CapabilityError::FaultRecords(records));
+        }
+        let nfr = u8::try_from(records - 1).map_err(|_| CapabilityError::FaultRecords(records))?;
+        let cap = Cap::new()
+            .with_nd(6)
+            .with_cm(options.caching_mode)
+            .with_sagaw(0x6)
+            .with_mgaw(options.address_width.bits() - 1)
+            .with_fro(FAULT_RECORD_OFFSET / 16)
+            .with_sslps(3)
+            .with_psi(true)
+            .with_nfr(nfr)
+            .with_mamv(18)
+            .with_dwd(true)
+            .with_drd(true);
+        let ir = options.interrupt_remapping;
+        let ecap = Ecap::new()
+            .with_c(true)
+            .with_qi(true)
+            .with_ir(ir)
+            .with_eim(options.extended_interrupt_mode)
+            .with_pt(true)
+            .with_sc(true)
+            .with_iro(IOTLB_OFFSET / 16)
+            .with_mhmv(if ir { 15 } else { 0 });
+        Self::new(cap, ecap, options.host_address_width)
+    }
+
+    /// The capabilities that these registers advertise.
+    ///
+    /// # Errors
+    /// The registers contradict each other, or advertise what is not implemented.
+    pub fn new(cap: Cap, ecap: Ecap, host_address_width: u8) -> Result<Self, CapabilityError> {
+        if !(32..=52).contains(&host_address_width) {
+            return Err(CapabilityError::HostAddressWidth(host_address_width));
+        }
+        check_dependencies(cap, ecap)?;
+        check_implemented(cap, ecap)?;
+        check_fields(cap, ecap)?;
+        Ok(Self {
+            cap,
+            ecap,
+            host_address_width,
+        })
+    }
+
+    /// CAP.
+    #[must_use]
+    pub const fn cap(&self) -> Cap {
+        self.cap
+    }
+
+    /// ECAP.
+    #[must_use]
+    pub const fn ecap(&self) -> Ecap {
+        self.ecap
+    }
+
+    /// Width in bits of the guest-physical addresses in tables; higher address bits are reserved (HAW).
+    #[must_use]
+    pub const fn host_address_width(&self) -> u8 {
+        self.host_address_width
+    }
+
+    /// Whether `address` fits the host address width.
+    #[must_use]
+    pub const fn is_host_address(&self, address: Gpa) -> bool {
+        address.0 >> self.host_address_width == 0
+    }
+
+    /// Width in bits of the widest IOVA (MGAW + 1).
+    #[must_use]
+    pub const fn address_bits(&self) -> u32 {
+        self.cap.mgaw() as u32 + 1
+    }
+
+    /// Levels of a second-stage table whose entry says address width `aw`; `None` when that width is not offered.
+    #[must_use]
+    pub const fn second_stage_levels(&self, aw: u8) -> Option<u32> {
+        if aw >= 1 && aw <= 3 && self.cap.sagaw() >> aw & 1 == 1 {
+            Some(aw as u32 + 2)
+        } else {
+            None
+        }
+    }
+
+    /// The largest address width value that an entry may say: pass-through entries must.
+    #[must_use]
+    pub const fn largest_aw(&self) -> u8 {
+        if self.cap.sagaw() & 0x8 != 0 {
+            3
+        } else if self.cap.sagaw() & 0x4 != 0 {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// Whether a second-stage entry of `level` may be a page: level 1 always, 2 for 2 MiB, 3 for 1 GiB.
+    #[must_use]
+    pub const fn second_stage_page(&self, level: u32) -> bool {
+        match level {
+            1 => true,
+            2 => self.cap.sslps() & 1 != 0,
+            3 => self.cap.sslps() & 2 != 0,
+            _ => false,
+        }
+    }
+
+    /// Bits of a domain id that may be set.
+    #[must_use]
+    pub const fn domain_id_bits(&self) -> u32 {
+        4 + 2 * self.cap.nd() as u32
+    }
+
+    /// Whether the unit knows so high a domain id.
+    #[must_use]
+    pub const fn is_domain_id(&self, domain: DomainId) -> bool {
+        (domain.0 as u32) >> self.domain_id_bits() == 0
+    }
+
+    /// Entries that are not present may be cached (CM).
+    #[must_use]
+    pub const fn caching_mode(&self) -> bool {
+        self.cap.cm()
+    }
+
+    /// Zero-length reads of write-only pages are allowed (ZLR).
+    #[must_use]
+    pub const fn zero_length_reads(&self) -> bool {
+        self.cap.zlr()
+    }
+
+    /// Context entries may pass requests through (PT).
+    #[must_use]
+    pub const fn pass_through(&self) -> bool {
+        self.ecap.pt()
+    }
+
+    /// Devices may cache translations (DT).
+    #[must_use]
+    pub const fn device_tlb(&self) -> bool {
+        self.ecap.dt()
+    }
+
+    /// Paging entries may force snooping (SC).
+    #[must_use]
+    pub const fn snoop_control(&self) -> bool {
+        self.ecap.sc()
+    }
+
+    /// Queued invalidation (QI).
+    #[must_use]
+    pub const fn queued_invalidation(&self) -> bool {
+        self.ecap.qi()
+    }
+
+    /// Interrupts can be remapped (IR).
+    #[must_use]
+    pub const fn interrupt_remapping(&self) -> bool {
+        self.ecap.ir()
+    }
+
+    /// Interrupts can be remapped to 32-bit APIC ids (EIM).
+    #[must_use]
+    pub const fn extended_interrupt_mode(&self) -> bool {
+        self.ecap.eim()
+    }
+
+    /// Interrupt table entries may post (PI).
+    #[must_use]
+    pub const fn posted_interrupts(&self) -> bool {
+        self.cap.pi()
+    }
+
+    /// Page-selective IOTLB invalidation with address mask `mask` is offered.
+    #[must_use]
+    pub const fn page_invalidation(&self, mask: u8) -> bool {
+        self.cap.psi() && mask <= self.cap.mamv()
+    }
+
+    /// Interrupt entry invalidation of 2^`mask` entries is offered.
+    #[must_use]
+    pub const fn interrupt_invalidation(&self, mask: u8) -> bool {
+        mask <= self.ecap.mhmv()
+    }
+
+    /// Whether requests may be translated in this mode.
+    #[must_use]
+    pub const fn table_mode(&self, mode: TableMode) -> bool {
+        match mode {
+            TableMode::Legacy => true,
+            TableMode::Scalable => self.ecap.smts(),
+            TableMode::Abort => self.ecap.adms(),
+            TableMode::Reserved => false,
+        }
+    }
+
+    /// 256-bit invalidation descriptors are offered, whatever the table mode.
+    #[must_use]
+    pub const fn wide_descriptors(&self) -> bool {
+        self.ecap.smts() || self.ecap.adms()
+    }
+
+    /// Wait descriptors may ask for page requests to be drained (PDS).
+    #[must_use]
+    pub const fn page_request_drain(&self) -> bool {
+        self.ecap.pds()
+    }
+
+    /// Byte offset of IVA; IOTLB follows it.
+    #[must_use]
+    pub const fn iotlb_offset(&self) -> u16 {
+        self.ecap.iro() * 16
+    }
+
+    /// Byte offset of the first fault recording register.
+    #[must_use]
+    pub const fn fault_record_offset(&self) -> u16 {
+        self.cap.fro() * 16
+    }
+
+    /// Number of fault recording registers.
+    #[must_use]
+    pub const fn fault_records(&self) -> u16 {
+        self.cap.nfr() as u16 + 1
+    }
+
+    /// Bytes of the register block: whole pages.
+    #[must_use]
+    pub const fn register_bytes(&self) -> u64 {
+        PAGE_SIZE
+    }
+}
+
+/// Capabilities that need others.
+fn check_dependencies(cap: Cap, ecap: Ecap) -> Result<(), CapabilityError> {
+    let rules = [
+        (ecap.eim(), "EIM", ecap.ir(), "IR"),
+        (ecap.mhmv() != 0, "MHMV", ecap.ir(), "IR"),
+        (ecap.ir(), "IR", ecap.qi(), "QI"),
+        (cap.pi(), "PI", ecap.ir(), "IR"),
+        (ecap.dt(), "DT", ecap.qi(), "QI"),
+        (ecap.smts(), "SMTS", ecap.qi(), "QI"),
+        (ecap.nwfs(), "NWFS", ecap.dt(), "DT"),
+        (ecap.dit(), "DIT", ecap.dt(), "DT"),
+        (ecap.prs(), "PRS", ecap.dt(), "DT"),
+        (ecap.pds(), "PDS", ecap.prs(), "PRS"),
+        (ecap.pss() != 0, "PSS", ecap.pasid(), "PASID"),
+        (ecap.vcs(), "VCS", ecap.pasid(), "PASID"),
+        (ecap.eafs(), "EAFS", ecap.pasid(), "PASID"),
+        (ecap.eafs(), "EAFS", ecap.smpwc(), "SMPWC"),
+        (ecap.rprivs(), "RPRIVS", ecap.srs(), "SRS"),
+        (ecap.ers(), "ERS", ecap.pasid(), "PASID"),
+        (ecap.srs(), "SRS", ecap.pasid(), "PASID"),
+        (ecap.pasid(), "PASID", ecap.smts(), "SMTS"),
+        (ecap.fsts(), "FSTS", ecap.smts(), "SMTS"),
+        (ecap.ssts(), "SSTS", ecap.smts(), "SMTS"),
+        (ecap.ssads(), "SSADS", ecap.smts(), "SMTS"),
+        (ecap.smpwc(), "SMPWC", ecap.smts(), "SMTS"),
+        (ecap.rps(), "RPS", ecap.smts(), "SMTS"),
+        (ecap.nest(), "NEST", ecap.fsts(), "FSTS"),
+        (ecap.nest(), "NEST", ecap.ssts(), "SSTS"),
+        (cap.fs1gp(), "FS1GP", ecap.fsts(), "FSTS"),
+        (cap.fs5lp(), "FS5LP", ecap.fsts(), "FSTS"),
+    ];
+    match rules.iter().find(|(has, _, needed, _)| *has && !needed) {
+        Some((_, name, _, needs)) => Err(CapabilityError::Requires(name, needs)),
+        None => Ok(()),
+    }
+}
+
+/// Capabilities that nothing behind the registers carries out.
+fn check_implemented(cap: Cap, ecap: Ecap) -> Result<(), CapabilityError> {
+    let absent = [
+        (cap.afl(), "AFL"),
+        (cap.rwbf(), "RWBF"),
+        (cap.plmr(), "PLMR"),
+        (cap.phmr(), "PHMR"),
+        (cap.pi(), "PI"),
+        (cap.ecmds(), "ECMDS"),
+        (ecap.dt(), "DT"),
+        (ecap.mts(), "MTS"),
+        (ecap.smts(), "SMTS"),
+        (ecap.adms(), "ADMS"),
+    ];
+    match absent.iter().find(|(has, _)| *has) {
+        Some((_, field)) => Err(CapabilityError::Field { field, value: 1 }),
+        None => Ok(()),
+    }
+}
+
+/// Fields with values that the specification reserves, and register offsets.
+fn check_fields(cap: Cap, ecap: Ecap) -> Result<(), CapabilityError> {
+    let reserved = |field, value| Err(CapabilityError::Field { field, value });
+    if cap.nd() > 6 {
+        return reserved("ND", cap.nd().into());
+    }
+    if cap.sagaw() & !0x6 != 0 || cap.sagaw() == 0 {
+        return reserved("SAGAW", cap.sagaw().into());
+    }
+    if cap.sslps() > 3 {
+        return reserved("SSLPS", cap.sslps().into());
+    }
+    if cap.mamv() > 52 {
+        return reserved("MAMV", cap.mamv().into());
+    }
+    let bits = cap.mgaw() + 1;
+    let widest = if cap.sagaw() & 0x4 != 0 { 48 } else { 39 };
+    if bits > widest {
+        return Err(CapabilityError::WidthWithoutTable {
+            bits,
+            sagaw: cap.sagaw(),
+        });
+    }
+    if ecap.iro() != IOTLB_OFFSET / 16 {
+        return reserved("IRO", ecap.iro());
+    }
+    if cap.fro() != FAULT_RECORD_OFFSET / 16 {
+        return reserved("FRO", cap.fro());
+    }
+    if u16::from(cap.nfr()) >= MAX_FAULT_RECORDS {
+        return Err(CapabilityError::FaultRecords(u16::from(cap.nfr()) + 1));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

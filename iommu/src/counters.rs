@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the unit has done, in numbers. Counters are monotonic, survive a reset and order nothing.
+
+use crate::fault::{Fault, FaultReason};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// A snapshot of the unit's counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests of devices that were answered, blocked ones included.
+    pub translations: u64,
+    /// Interrupts that were remapped or passed.
+    pub interrupts: u64,
+    /// Blocked requests and interrupts by reason, in the order of the reason codes; reasons that never occurred are absent.
+    pub faults: Vec<(FaultReason, u64)>,
+    /// Faults that no fault recording register was free for.
+    pub faults_lost: u64,
+    /// Fault events sent as messages.
+    pub fault_events: u64,
+    /// Context cache invalidations.
+    pub context_invalidations: u64,
+    /// IOTLB invalidations of everything or of a domain.
+    pub iotlb_invalidations: u64,
+    /// IOTLB invalidations of a range of pages.
+    pub page_invalidations: u64,
+    /// Interrupt entry cache invalidations.
+    pub interrupt_invalidations: u64,
+    /// Wait descriptors that were completed.
+    pub waits: u64,
+    /// Invalidation queue errors.
+    pub queue_errors: u64,
+}
+
+impl Counters {
+    /// Blocked requests and interrupts of all reasons.
+    #[must_use]
+    pub fn faults_total(&self) -> u64 {
+        self.faults.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// A counter that threads can add to without fetching a cache line from each other.
+#[derive(Debug, Default)]
+pub(crate) struct ShardedCounter {
+    shards: [Shard; SHARDS],
+}
+
+const SHARDS: usize = 16;
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard(AtomicU64);
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static SHARD: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
+}
+
+impl ShardedCounter {
+    /// Adds 1.
+    pub(crate) fn add(&self) {
+        let shard = SHARD.with(|shard| *shard);
+        self.shards[shard].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The sum.
+    pub(crate) fn get(&self) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| shard.0.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+/// The counters themselves.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) translations: ShardedCounter,
+    pub(crate) interrupts: ShardedCounter,
+    faults: [AtomicU64; 256],
+    pub(crate) faults_lost: AtomicU64,
+    pub(crate) fault_events: AtomicU64,
+    context: AtomicU64,
+    iotlb: AtomicU64,
+    pages: AtomicU64,
+    interrupt_entries: AtomicU64,
+    pub(crate) waits: AtomicU64,
+    pub(crate) queue_errors: AtomicU64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            translations: ShardedCounter::default(),
+            interrupts: ShardedCounter::default(),
+            faults: std::array::from_fn(|_| AtomicU64::new(0)),
+            faults_lost: AtomicU64::default(),
+            fault_events: AtomicU64::default(),
+            context: AtomicU64::default(),
+            iotlb: AtomicU64::default(),
+            pages: AtomicU64::default(),
+            interrupt_entries: AtomicU64::default(),
+            waits: AtomicU64::default(),
+            queue_errors: AtomicU64::default(),
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a blocked request and returns how many of its reason there were before.
+    pub(crate) fn fault(&self, fault: &Fault) -> u64 {
+        self.faults[usize::from(fault.reason.code())].fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The numbers now. They are read one after the other, so they may be apart by what happens meanwhile.
+    pub(crate) fn snapshot(&self) -> Counters {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            translations: self.translations.get(),
+            interrupts: self.interrupts.get(),
+            faults: FaultReason::ALL
+                .iter()
+                .map(|&reason| (reason, get(&self.faults[usize::from(reason.code())])))
+                .filter(|(_, count)| *count != 0)
+                .collect(),
+            faults_lost: get(&self.faults_lost),
+            fault_events: get(&self.fault_events),
+            context_invalidations: get(&self.context),
+            iotlb_invalidations: get(&self.iotlb),
+            page_invalidations: get(&self.pages),
+            interrupt_invalidations: get(&self.interrupt_entries),
+            waits: get(&self.waits),
+            queue_errors: get(&self.queue_errors),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::FaultSubject;
+    use crate::ids::SourceId;
+
+    #[test]
+    fn sharded_counter_sums_what_every_thread_added() {
+        let counter = ShardedCounter::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..100).for_each(|_| counter.add()));
+            }
+        });
+        assert_eq!(counter.get(), 400);
+    }
+
+    #[test]
+    fn fault_is_counted_under_its_reason() {
+        let tally = Tally::default();
+        let fault = Fault {
+            reason: FaultReason::SourceValidation,
+            subject: FaultSubject::Interrupt {
+                source: SourceId(0),
+                index: 0,
+            },
+            record: false,
+        };
+        assert_eq!(tally.fault(&fault), 0);
+        assert_eq!(tally.fault(&fault), 1);
+        let counters = tally.snapshot();
+        assert_eq!(counters.faults, [(FaultReason::SourceValidation, 2)]);
+        assert_eq!(counters.faults_total(), 2);
+    }
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The hardware structures of the VT-d specification, one file each: types only, no behaviour.
+//!
+//! Bit 0 is the least significant bit; every structure in memory is little-endian. A field that holds more values than the
+//! specification defines is an integer here, so that an unknown value is a value and never a panic.
+
+pub mod descriptor;
+pub mod regs;
