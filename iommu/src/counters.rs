@@ -2,6 +2,7 @@
 //! What the unit has done, in numbers. Counters are monotonic, survive a reset and order nothing.
 
 use crate::fault::{Fault, FaultReason};
+use crate::invalidation::Invalidation;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A snapshot of the unit's counters.
@@ -15,8 +16,8 @@ pub struct Counters {
     pub faults: Vec<(FaultReason, u64)>,
     /// Faults that no fault recording register was free for.
     pub faults_lost: u64,
-    /// Fault events sent as messages.
-    pub fault_events: u64,
+    /// Messages of its own that the unit has sent: fault events and completion events.
+    pub events: u64,
     /// Context cache invalidations.
     pub context_invalidations: u64,
     /// IOTLB invalidations of everything or of a domain.
@@ -29,6 +30,8 @@ pub struct Counters {
     pub waits: u64,
     /// Invalidation queue errors.
     pub queue_errors: u64,
+    /// Register accesses that were ignored because of their size or alignment.
+    pub bad_accesses: u64,
 }
 
 impl Counters {
@@ -80,13 +83,14 @@ pub(crate) struct Tally {
     pub(crate) interrupts: ShardedCounter,
     faults: [AtomicU64; 256],
     pub(crate) faults_lost: AtomicU64,
-    pub(crate) fault_events: AtomicU64,
+    pub(crate) events: AtomicU64,
     context: AtomicU64,
     iotlb: AtomicU64,
     pages: AtomicU64,
     interrupt_entries: AtomicU64,
     pub(crate) waits: AtomicU64,
-    pub(crate) queue_errors: AtomicU64,
+    queue_errors: AtomicU64,
+    bad_accesses: AtomicU64,
 }
 
 impl Default for Tally {
@@ -96,21 +100,49 @@ impl Default for Tally {
             interrupts: ShardedCounter::default(),
             faults: std::array::from_fn(|_| AtomicU64::new(0)),
             faults_lost: AtomicU64::default(),
-            fault_events: AtomicU64::default(),
+            events: AtomicU64::default(),
             context: AtomicU64::default(),
             iotlb: AtomicU64::default(),
             pages: AtomicU64::default(),
             interrupt_entries: AtomicU64::default(),
             waits: AtomicU64::default(),
             queue_errors: AtomicU64::default(),
+            bad_accesses: AtomicU64::default(),
         }
     }
 }
 
 impl Tally {
-    /// Counts a blocked request and returns how many of its reason there were before.
+    /// Counts a blocked request and returns how many there are of its reason.
     pub(crate) fn fault(&self, fault: &Fault) -> u64 {
-        self.faults[usize::from(fault.reason.code())].fetch_add(1, Ordering::Relaxed)
+        count(&self.faults[usize::from(fault.reason.code())])
+    }
+
+    /// Counts a queue error and returns how many there are.
+    pub(crate) fn queue_error(&self) -> u64 {
+        count(&self.queue_errors)
+    }
+
+    /// Counts an ignored access and returns how many there are.
+    pub(crate) fn bad_access(&self) -> u64 {
+        count(&self.bad_accesses)
+    }
+
+    /// Counts invalidations.
+    pub(crate) fn invalidations(&self, batch: &[Invalidation]) {
+        for invalidation in batch {
+            let counter = match invalidation {
+                Invalidation::ContextGlobal
+                | Invalidation::ContextDomain(_)
+                | Invalidation::ContextDevice { .. } => &self.context,
+                Invalidation::IotlbGlobal | Invalidation::IotlbDomain(_) => &self.iotlb,
+                Invalidation::IotlbPages { .. } => &self.pages,
+                Invalidation::InterruptGlobal | Invalidation::InterruptIndex { .. } => {
+                    &self.interrupt_entries
+                }
+            };
+            count(counter);
+        }
     }
 
     /// The numbers now. They are read one after the other, so they may be apart by what happens meanwhile.
@@ -125,15 +157,21 @@ impl Tally {
                 .filter(|(_, count)| *count != 0)
                 .collect(),
             faults_lost: get(&self.faults_lost),
-            fault_events: get(&self.fault_events),
+            events: get(&self.events),
             context_invalidations: get(&self.context),
             iotlb_invalidations: get(&self.iotlb),
             page_invalidations: get(&self.pages),
             interrupt_invalidations: get(&self.interrupt_entries),
             waits: get(&self.waits),
             queue_errors: get(&self.queue_errors),
+            bad_accesses: get(&self.bad_accesses),
         }
     }
+}
+
+/// Adds 1 and returns the sum.
+pub(crate) fn count(counter: &AtomicU64) -> u64 {
+    counter.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
 }
 
 #[cfg(test)]
@@ -164,8 +202,8 @@ mod tests {
             },
             record: false,
         };
-        assert_eq!(tally.fault(&fault), 0);
         assert_eq!(tally.fault(&fault), 1);
+        assert_eq!(tally.fault(&fault), 2);
         let counters = tally.snapshot();
         assert_eq!(counters.faults, [(FaultReason::SourceValidation, 2)]);
         assert_eq!(counters.faults_total(), 2);

@@ -18,6 +18,17 @@ pub enum FunctionMask {
 }
 
 impl FunctionMask {
+    /// The mask that the low two bits of `field` encode.
+    #[must_use]
+    pub const fn from_field(field: u8) -> Self {
+        match field & 0b11 {
+            0 => Self::Exact,
+            1 => Self::Bit2,
+            2 => Self::Bits21,
+            _ => Self::Bits210,
+        }
+    }
+
     /// Whether `source` is meant by an invalidation that names `named`.
     #[must_use]
     pub const fn matches(self, named: SourceId, source: SourceId) -> bool {

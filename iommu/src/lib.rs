@@ -22,3 +22,13 @@ pub mod request;
 pub mod spec;
 pub mod translator;
 pub mod unit;
+
+mod command;
+mod event;
+mod fault_log;
+mod queue;
+mod rate_limit;
+mod register_invalidation;
+mod registers;
+mod state;
+mod turn;

@@ -1,17 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! One remapping unit as the machine sees it.
+//! One remapping unit as the machine sees it: the thin shell of locks around the pure parts.
+//!
+//! Two locks. The state lock protects the architectural state; it is held for microseconds, never while something outside
+//! is called. The turn serialises whatever has effects (commands, register-based invalidations, steps of the queue, reset)
+//! and is granted in the order of asking; its holder takes the state lock only in between. Order: turn, then state. A
+//! register read takes the state lock only. Messages and notices go out with the state lock free, some of them during a
+//! turn, so whoever receives them must not access the registers.
+
+mod commands;
+mod drain;
 
 use crate::capabilities::Capabilities;
-use crate::counters::{Counters, Tally};
+use crate::counters::{Counters, Tally, count};
 use crate::dma::{DmaSpace, Translate};
 use crate::fault::Fault;
+use crate::fault_log::Logged;
 use crate::ids::{Pasid, Requester, SourceId};
 use crate::memory::{PhysMem, Ram};
 use crate::msi::{MsiMessage, MsiSink};
+use crate::rate_limit;
+use crate::registers::RegisterMap;
 use crate::request::{Request, Translation};
+use crate::state::{Outcome, State};
 use crate::translator::{InterruptMode, Translator};
+use crate::turn::Turns;
+use drain::Drainer;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Hears that interrupts may be remapped differently from now on.
 pub trait InterruptListener: fmt::Debug + Send + Sync {
@@ -33,9 +48,25 @@ pub struct Outputs {
 #[derive(Debug)]
 pub struct Unit {
     capabilities: Arc<Capabilities>,
+    map: RegisterMap,
+    memory: Arc<dyn PhysMem>,
     translator: Translator,
     outputs: Outputs,
     tally: Tally,
+    turns: Turns,
+    shell: Mutex<Shell>,
+    /// Signalled when the drainer stops.
+    drainer_gone: Condvar,
+}
+
+/// What the state lock protects.
+#[derive(Debug)]
+struct Shell {
+    state: State,
+    /// Who drains the queue, if anybody does.
+    drainer: Option<Drainer>,
+    /// Threads that wait to take over from the drainer.
+    successors: u32,
 }
 
 impl Unit {
@@ -47,11 +78,22 @@ impl Unit {
         outputs: Outputs,
     ) -> Arc<Self> {
         let capabilities = Arc::new(capabilities);
+        let map = RegisterMap::new(&capabilities);
+        let shell = Shell {
+            state: State::cold(&map),
+            drainer: None,
+            successors: 0,
+        };
         Arc::new(Self {
-            translator: Translator::new(Arc::clone(&capabilities), memory),
+            translator: Translator::new(Arc::clone(&capabilities), Arc::clone(&memory)),
             capabilities,
+            map,
+            memory,
             outputs,
             tally: Tally::default(),
+            turns: Turns::default(),
+            shell: Mutex::new(shell),
+            drainer_gone: Condvar::new(),
         })
     }
 
@@ -62,20 +104,52 @@ impl Unit {
     }
 
     /// Reads the registers from byte `offset` on: 4 or 8 bytes, aligned to their number. Anything else reads as ones.
+    /// Never waits for anything but the state lock.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        let value: u64 = match offset {
-            0x08 => self.capabilities.cap().into_bits(),
-            0x10 => self.capabilities.ecap().into_bits(),
-            _ => 0,
+        let Some(offset) = self.checked_offset(offset, data.len()) else {
+            data.fill(0xff);
+            return;
         };
-        data.fill(0);
-        for (byte, value) in data.iter_mut().zip(value.to_le_bytes()) {
-            *byte = value;
+        let shell = self.shell();
+        for (offset, word) in (offset..).step_by(4).zip(data.chunks_exact_mut(4)) {
+            let value = self.map.read(&shell.state.registers, offset);
+            word.copy_from_slice(&value.to_le_bytes());
         }
     }
 
     /// Writes the registers from byte `offset` on: 4 or 8 bytes, aligned to their number. Anything else is ignored.
-    pub fn write(&self, _offset: u64, _data: &[u8]) {}
+    ///
+    /// Returns when what was commanded has been done, except that a tail which is written while another thread drains the
+    /// queue is left to that thread. One write processes at most two queues full of descriptors and one step more, however
+    /// the guest moves the tail meanwhile.
+    pub fn write(&self, offset: u64, data: &[u8]) {
+        let Some(offset) = self.checked_offset(offset, data.len()) else {
+            return;
+        };
+        let words = || {
+            (offset..)
+                .step_by(4)
+                .zip(data.chunks_exact(4))
+                .map(|(offset, word)| {
+                    let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+                    (offset, word)
+                })
+        };
+        let mut outcomes = [Outcome::default(); 2];
+        let mut shell = self.shell();
+        for ((offset, value), outcome) in words().zip(&mut outcomes) {
+            *outcome = shell
+                .state
+                .write(&self.map, &self.capabilities, offset, value);
+        }
+        drop(shell);
+        for outcome in outcomes {
+            self.conclude(outcome);
+        }
+        for (offset, value) in words() {
+            self.run_command(offset, value);
+        }
+    }
 
     /// The view of memory of one requester, or of one of its address spaces.
     #[must_use]
@@ -106,10 +180,13 @@ impl Unit {
         self.translator.remap(source, message).ok()
     }
 
-    /// Puts the unit back to its state after power-on. Waits for what is under way.
+    /// Puts the unit back to its state after power-on. Waits for the operation that is under way; what is still queued is
+    /// dropped.
     pub fn reset(&self) {
+        let _turn = self.turns.take();
         self.translator.set_translation(None);
         self.translator.set_interrupts(InterruptMode::default());
+        self.shell().state = State::cold(&self.map);
         self.outputs.interrupts.interrupts_changed();
     }
 
@@ -119,8 +196,64 @@ impl Unit {
         self.tally.snapshot()
     }
 
+    fn shell(&self) -> MutexGuard<'_, Shell> {
+        self.shell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The offset of an access that the registers understand.
+    fn checked_offset(&self, offset: u64, len: usize) -> Option<u16> {
+        let size = u64::try_from(len).ok()?;
+        let good = matches!(len, 4 | 8)
+            && offset.is_multiple_of(size)
+            && offset < self.capabilities.register_bytes();
+        if !good {
+            let count = self.tally.bad_access();
+            if rate_limit::admits(count) {
+                tracing::debug!(offset, len, count, "IOMMU register access ignored");
+            }
+            return None;
+        }
+        u16::try_from(offset).ok()
+    }
+
+    /// Does what a write leaves to do, with no lock held.
+    fn conclude(&self, outcome: Outcome) {
+        if let Some(error) = outcome.queue_error {
+            let count = self.tally.queue_error();
+            if rate_limit::admits(count) {
+                tracing::warn!(?error, count, "invalidation queue stopped");
+            }
+        }
+        self.send(outcome.message);
+    }
+
+    /// Sends an event of the unit's own.
+    fn send(&self, message: Option<MsiMessage>) {
+        if let Some(message) = message {
+            count(&self.tally.events);
+            self.outputs.events.deliver(message);
+        }
+    }
+
+    /// Records a fault.
     fn record(&self, fault: &Fault) {
-        self.tally.fault(fault);
+        let count_of_reason = self.tally.fault(fault);
+        if rate_limit::admits(count_of_reason) {
+            tracing::debug!(?fault, count = count_of_reason, "request blocked");
+        }
+        if !fault.record {
+            return;
+        }
+        let logged = self
+            .shell()
+            .state
+            .log_fault(fault, &self.map, &self.capabilities);
+        match logged {
+            Logged::Recorded(message) => self.send(message),
+            Logged::Lost => {
+                count(&self.tally.faults_lost);
+            }
+        }
     }
 }
 
@@ -132,3 +265,6 @@ impl Translate for Unit {
             .inspect_err(|fault| self.record(fault))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The invalidation queue: what to do next, as a pure function of a view of the queue and of guest memory.
+//!
+//! A [`QueueStep`] is a run of descriptors up to and including the next wait descriptor. Whoever drains the queue applies
+//! its invalidations with no lock held, then moves the head, then completes the wait. One step reads at most
+//! [`STEP_DESCRIPTORS`] descriptors. An error consumes nothing: the head stays at the descriptor in question, after
+//! everything before it has been applied.
+
+mod decode;
+
+pub(crate) use decode::Wait;
+
+use crate::address::{Gpa, PAGE_SIZE};
+use crate::capabilities::Capabilities;
+use crate::invalidation::Invalidation;
+use crate::memory::PhysMem;
+use crate::spec::regs::{QueueAddress, QueueOffset, offset};
+use crate::state::State;
+use crate::translator::TableMode;
+use decode::{Decoded, decode};
+use vm_memory::GuestAddress;
+
+/// Descriptors that one step reads at most.
+pub(crate) const STEP_DESCRIPTORS: u32 = 256;
+
+/// Why the queue stopped (IQERCD.IQEI).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum QueueError {
+    /// No detail; here, the status of a wait descriptor could not be written.
+    StatusWrite = 0,
+    /// The tail lies beyond the queue.
+    Tail = 1,
+    /// A descriptor could not be read.
+    Read = 2,
+    /// The type of a descriptor is unknown or not offered.
+    Type = 3,
+    /// Reserved bits are set in a descriptor, or a field has a value that is reserved or not offered.
+    Reserved = 4,
+    /// The width of the descriptors is not offered, or does not suit the table mode.
+    Width = 5,
+    /// The tail is not aligned to the width of the descriptors.
+    TailAlignment = 6,
+    /// The table mode is reserved or not offered.
+    TableMode = 7,
+}
+
+impl QueueError {
+    /// The code that IQERCD shows.
+    pub(crate) const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Where the queue is: what GCMD.QIE takes from IQA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QueueSetup {
+    base: Gpa,
+    /// Pages, a power of two.
+    pages: u32,
+    wide: bool,
+}
+
+impl QueueSetup {
+    /// The queue that IQA describes.
+    pub(crate) fn new(address: QueueAddress) -> Self {
+        Self {
+            base: GuestAddress(address.page() * PAGE_SIZE),
+            pages: 1 << address.qs(),
+            wide: address.dw(),
+        }
+    }
+
+    /// Units of head and tail (16 bytes) in the queue.
+    const fn units(self) -> u32 {
+        self.pages * 256
+    }
+
+    /// Units of head and tail in a descriptor.
+    const fn stride(self) -> u32 {
+        if self.wide { 2 } else { 1 }
+    }
+}
+
+/// A queue that has something to do. It cannot change but for the tail while somebody drains it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueView {
+    setup: QueueSetup,
+    head: u32,
+    tail: u32,
+    mode: TableMode,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QueueStep {
+    /// Apply these, in order.
+    pub(crate) invalidations: Vec<Invalidation>,
+    /// Then the head is here, in units of 16 bytes.
+    pub(crate) head: u16,
+    /// Then this.
+    pub(crate) end: StepEnd,
+}
+
+/// What ends a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepEnd {
+    /// Nothing: there may be more descriptors.
+    Continue,
+    /// A wait descriptor, which stands at `at`; the head of the step is behind it.
+    Wait {
+        /// What it asks for.
+        wait: Wait,
+        /// Where it stands, in units of 16 bytes.
+        at: u16,
+    },
+    /// The queue stops at the head.
+    Stop(QueueError),
+}
+
+impl State {
+    /// The queue, if it is enabled, not stopped by an error, and not empty.
+    pub(crate) fn queue_view(&self) -> Option<QueueView> {
+        let registers = &self.registers;
+        let runs = registers.global_status().qies() && !registers.fault_status().queue_frozen();
+        let head = QueueOffset::from_bits(registers.qword(offset::IQH)).units();
+        let tail = QueueOffset::from_bits(registers.qword(offset::IQT)).units();
+        (runs && head != tail).then_some(QueueView {
+            setup: self.queue,
+            head: u32::from(head),
+            tail: u32::from(tail),
+            mode: self.root.mode,
+        })
+    }
+
+    /// Moves the head to `units` * 16 bytes.
+    pub(crate) fn set_queue_head(&mut self, units: u16) {
+        self.registers.set_qword(
+            offset::IQH,
+            QueueOffset::new().with_units(units).into_bits(),
+        );
+    }
+}
+
+impl QueueView {
+    /// Descriptors between head and tail.
+    pub(crate) const fn pending(&self) -> u32 {
+        let units = self.setup.units();
+        (units + self.tail % units - self.head % units) % units / self.setup.stride()
+    }
+
+    /// Descriptors that fit the queue.
+    pub(crate) const fn capacity(&self) -> u32 {
+        self.setup.units() / self.setup.stride()
+    }
+
+    /// The next step.
+    pub(crate) fn step(&self, caps: &Capabilities, memory: &dyn PhysMem) -> QueueStep {
+        if let Some(error) = self.error(caps) {
+            return self.stop(Vec::new(), self.head, error);
+        }
+        let mut invalidations = Vec::new();
+        let mut head = self.head;
+        for _ in 0..STEP_DESCRIPTORS {
+            if head == self.tail {
+                break;
+            }
+            let next = (head + self.setup.stride()) % self.setup.units();
+            match self
+                .fetch(memory, head)
+                .and_then(|descriptor| decode(descriptor, caps))
+            {
+                Ok(Decoded::Invalidation(invalidation)) => invalidations.push(invalidation),
+                Ok(Decoded::Wait(wait)) => {
+                    let end = StepEnd::Wait {
+                        wait,
+                        at: units(head),
+                    };
+                    return QueueStep {
+                        invalidations,
+                        head: units(next),
+                        end,
+                    };
+                }
+                Err(error) => return self.stop(invalidations, head, error),
+            }
+            head = next;
+        }
+        QueueStep {
+            invalidations,
+            head: units(head),
+            end: StepEnd::Continue,
+        }
+    }
+
+    /// What is wrong with the queue as a whole.
+    fn error(&self, caps: &Capabilities) -> Option<QueueError> {
+        if self.setup.wide && !caps.wide_descriptors() {
+            return Some(QueueError::Width);
+        }
+        if self.tail >= self.setup.units() {
+            return Some(QueueError::Tail);
+        }
+        if !self.tail.is_multiple_of(self.setup.stride()) {
+            return Some(QueueError::TailAlignment);
+        }
+        if !caps.table_mode(self.mode) {
+            return Some(QueueError::TableMode);
+        }
+        (self.mode == TableMode::Scalable && !self.setup.wide).then_some(QueueError::Width)
+    }
+
+    fn stop(&self, invalidations: Vec<Invalidation>, head: u32, error: QueueError) -> QueueStep {
+        QueueStep {
+            invalidations,
+            head: units(head),
+            end: StepEnd::Stop(error),
+        }
+    }
+
+    /// The low and the high 128 bits of the descriptor at `head`; the high ones are 0 in a queue of narrow descriptors.
+    fn fetch(&self, memory: &dyn PhysMem, head: u32) -> Result<[u128; 2], QueueError> {
+        let mut bytes = [0; 32];
+        let len = if self.setup.wide { 32 } else { 16 };
+        let address = self.setup.base.0.checked_add(u64::from(head) * 16);
+        let address = GuestAddress(address.ok_or(QueueError::Read)?);
+        memory
+            .read(address, &mut bytes[..len])
+            .map_err(|_| QueueError::Read)?;
+        let word = |from: usize| {
+            let mut word = [0; 16];
+            word.copy_from_slice(&bytes[from..from + 16]);
+            u128::from_le_bytes(word)
+        };
+        Ok([word(0), word(16)])
+    }
+}
+
+/// Head and tail have 15 bits, so no queue has more units.
+fn units(value: u32) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests;

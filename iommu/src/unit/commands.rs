@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Register writes that start an operation: each takes its turn, starts under the state lock, acts without it, and shows
+//! the result under it again.
+
+use super::Unit;
+use crate::command;
+use crate::invalidation::Invalidation;
+use crate::register_invalidation as registers;
+use crate::spec::regs::{GlobalCommand, offset};
+
+impl Unit {
+    /// Runs the operation that a write of `value` to the word at `offset` starts, if it starts one.
+    pub(super) fn run_command(&self, offset: u16, value: u32) {
+        // The trigger bits of CCMD and IOTLB are the top bits of their high words.
+        let trigger = value >> 31 == 1;
+        if offset == offset::GCMD {
+            self.global_command(GlobalCommand::from_bits(value));
+        } else if offset == offset::CCMD + 4 && trigger {
+            self.invalidate_context();
+        } else if offset == self.map.iva + 12 && trigger {
+            self.invalidate_iotlb();
+        } else if offset == offset::IQT || offset == offset::FSTS {
+            self.kick();
+        }
+    }
+
+    fn global_command(&self, command: GlobalCommand) {
+        let turn = self.turns.take();
+        self.finish_queue_before(command);
+        let plan = command::begin(&mut self.shell().state, &self.capabilities, command);
+        if let Some(root) = plan.translation {
+            self.translator.set_translation(root);
+        }
+        if let Some(mode) = plan.interrupts {
+            self.translator.set_interrupts(mode);
+            self.outputs.interrupts.interrupts_changed();
+        }
+        command::finish(&mut self.shell().state, &plan);
+        drop(turn);
+        self.kick();
+    }
+
+    /// Processes what is queued if `command` disables the queue: at most a queue full, so that a guest which goes on
+    /// queueing does not hold up its own command.
+    fn finish_queue_before(&self, command: GlobalCommand) {
+        let mut left = None;
+        loop {
+            let shell = self.shell();
+            if !command::disables_queue(&shell.state, command) {
+                return;
+            }
+            let Some(view) = shell.state.queue_view() else {
+                return;
+            };
+            drop(shell);
+            let budget = left.unwrap_or_else(|| view.capacity());
+            if budget == 0 {
+                return;
+            }
+            left = Some(budget.saturating_sub(self.run_step(&view)));
+        }
+    }
+
+    fn invalidate_context(&self) {
+        let _turn = self.turns.take();
+        let asked = registers::begin_context(&mut self.shell().state);
+        self.invalidate_one(asked);
+        registers::finish_context(&mut self.shell().state, asked.as_ref());
+    }
+
+    fn invalidate_iotlb(&self) {
+        let _turn = self.turns.take();
+        let asked = registers::begin_iotlb(&mut self.shell().state, &self.map, &self.capabilities);
+        self.invalidate_one(asked);
+        registers::finish_iotlb(&mut self.shell().state, &self.map, asked.as_ref());
+    }
+
+    fn invalidate_one(&self, asked: Option<Invalidation>) {
+        if let Some(invalidation) = asked {
+            self.invalidate(&[invalidation]);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The drain from several threads: what waits for it, what does not, and that nothing is lost.
+
+use super::*;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::channel;
+use std::thread;
+
+/// A unit whose interrupt entry invalidations arrive at a gate.
+struct Gated {
+    bench: Bench,
+    arrived: Receiver<()>,
+    proceed: Sender<()>,
+}
+
+impl Gated {
+    fn new() -> Self {
+        let bench = Bench::with_queue();
+        let (arrived_tx, arrived) = channel();
+        let (proceed, proceed_rx) = channel();
+        *bench.recorder.gate.lock().unwrap() = Some(Gate {
+            arrived: arrived_tx,
+            proceed: proceed_rx,
+        });
+        Self {
+            bench,
+            arrived,
+            proceed,
+        }
+    }
+
+    /// Waits until `condition` holds of the shell, which another thread is about to bring about.
+    fn wait_until(&self, condition: impl Fn(&Shell) -> bool) {
+        while !condition(&self.bench.unit.shell()) {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn registers_are_readable_and_the_tail_writable_during_a_drain() {
+    let gated = Gated::new();
+    let bench = &gated.bench;
+    bench.put(2, 2 << 32 | 0x25, 0x2000);
+    thread::scope(|scope| {
+        scope.spawn(|| bench.submit(&[(0x04, 0), (0x45, 0)]));
+        gated.arrived.recv().unwrap();
+        assert_eq!((bench.r64(0x80), bench.r64(0x88)), (0, 0x20));
+        assert_eq!((bench.r32(0x1c), bench.r32(0x34)), (0x0400_0000, 0));
+        bench.w32(0x88, 0x30);
+        assert_eq!(bench.r64(0x88), 0x30);
+        assert_eq!(bench.memory32(0x2000), 0, "left to the drainer");
+        gated.proceed.send(()).unwrap();
+    });
+    assert_eq!((bench.r64(0x80), bench.memory32(0x2000)), (0x30, 2));
+    assert!(bench.unit.shell().drainer.is_none());
+}
+
+#[test]
+fn commands_wait_for_the_step_under_way() {
+    let gated = Gated::new();
+    let bench = &gated.bench;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| bench.submit(&[(0x04, 0), (2 << 32 | 0x25, 0x2000)]));
+        gated.arrived.recv().unwrap();
+        scope.spawn(|| {
+            bench.w32(0x18, 0);
+            done.store(true, Ordering::SeqCst);
+        });
+        while bench.unit.turns.waiting() == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(bench.memory32(0x2000), 0, "the wait waits for the routes");
+        assert!(!done.load(Ordering::SeqCst));
+        assert_eq!(bench.r32(0x1c), 0x0400_0000);
+        gated.proceed.send(()).unwrap();
+    });
+    assert_eq!(bench.memory32(0x2000), 2, "what was queued has been done");
+    assert_eq!((bench.r32(0x1c), bench.r64(0x80)), (0, 0));
+}
+
+#[test]
+fn queue_disable_finishes_what_is_queued_behind_the_step() {
+    let gated = Gated::new();
+    let bench = &gated.bench;
+    thread::scope(|scope| {
+        scope.spawn(|| bench.submit(&[(0x04, 0), (0x45, 0), (0xd2, 0), (2 << 32 | 0x25, 0x2000)]));
+        gated.arrived.recv().unwrap();
+        scope.spawn(|| bench.w32(0x18, 0));
+        while bench.unit.turns.waiting() == 0 {
+            thread::yield_now();
+        }
+        gated.proceed.send(()).unwrap();
+    });
+    assert_eq!(bench.memory32(0x2000), 2);
+    assert_eq!(bench.unit.counters().iotlb_invalidations, 1);
+    assert_eq!((bench.r32(0x1c), bench.r64(0x80)), (0, 0));
+}
+
+#[test]
+fn reset_drops_what_is_queued_behind_the_step() {
+    let gated = Gated::new();
+    let bench = &gated.bench;
+    thread::scope(|scope| {
+        scope.spawn(|| bench.submit(&[(0x04, 0), (0x45, 0), (2 << 32 | 0x25, 0x2000)]));
+        gated.arrived.recv().unwrap();
+        scope.spawn(|| bench.unit.reset());
+        while bench.unit.turns.waiting() == 0 {
+            thread::yield_now();
+        }
+        gated.proceed.send(()).unwrap();
+        // The reset tells the routes, too.
+        gated.arrived.recv().unwrap();
+        gated.proceed.send(()).unwrap();
+    });
+    assert_eq!(bench.memory32(0x2000), 0);
+    assert_eq!(
+        (bench.r32(0x1c), bench.r64(0x80), bench.r64(0x88)),
+        (0, 0, 0)
+    );
+    assert!(bench.unit.shell().drainer.is_none());
+}
+
+/// A drainer takes on a queue full of descriptors for others; who brings more has to take over.
+#[test]
+fn tail_writer_takes_over_from_a_drainer_that_has_enough() {
+    let gated = Gated::new();
+    let bench = &gated.bench;
+    for index in 2..256 {
+        bench.put(index, 0xd2, 0);
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| bench.submit(&[(0x04, 0), (0x45, 0)]));
+        gated.arrived.recv().unwrap();
+        bench.w32(0x88, 0xff0);
+        scope.spawn(|| bench.w32(0x88, 0xfe0));
+        gated.wait_until(|shell| shell.successors == 1);
+        assert_eq!(bench.r64(0x80), 0);
+        gated.proceed.send(()).unwrap();
+    });
+    assert_eq!(bench.r64(0x80), 0xfe0);
+    assert_eq!(bench.unit.counters().iotlb_invalidations, 252);
+    let shell = bench.unit.shell();
+    assert!(shell.drainer.is_none() && shell.successors == 0);
+}
+
+/// Submitters share the ring under a lock as Linux does, and each waits for its own status word, while another thread
+/// reads registers and one issues commands. No status may be missing.
+#[test]
+fn submitters_on_many_threads_all_see_their_status() {
+    const THREADS: u64 = 4;
+    const ROUNDS: u32 = 200;
+    let bench = Bench::with_queue();
+    let ring = Mutex::new(0u64);
+    let stop = AtomicBool::new(false);
+    let submit = |thread: u64, round: u32| {
+        let address = 0x2000 + 4 * thread;
+        {
+            let mut tail = ring.lock().unwrap();
+            bench.put(*tail, 0xd2, 0);
+            bench.put((*tail + 1) % 256, u64::from(round) << 32 | 0x25, address);
+            *tail = (*tail + 2) % 256;
+            bench.w32(0x88, u32::try_from(*tail * 16).unwrap());
+        }
+        while bench.memory32(address) != round {
+            assert_eq!(bench.r32(0x34), 0);
+            thread::yield_now();
+        }
+    };
+    thread::scope(|scope| {
+        let submitters: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || (1..=ROUNDS).for_each(|round| submit(thread, round))))
+            .collect();
+        scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                bench.w32(0x18, 0x8400_0000);
+                bench.w32(0x18, 0x0400_0000);
+                assert_eq!(bench.r32(0x1c), 0x0400_0000);
+                thread::yield_now();
+            }
+        });
+        for submitter in submitters {
+            submitter.join().unwrap();
+        }
+        stop.store(true, Ordering::Release);
+    });
+    let counters = bench.unit.counters();
+    let submissions = THREADS * u64::from(ROUNDS);
+    assert_eq!(counters.waits, submissions);
+    assert_eq!(counters.iotlb_invalidations, submissions);
+    assert_eq!(bench.r64(0x80), bench.r64(0x88));
+}
