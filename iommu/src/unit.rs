@@ -3,9 +3,9 @@
 //!
 //! Two locks. The state lock protects the architectural state; it is held for microseconds, never while something outside
 //! is called. The turn serialises whatever has effects (commands, register-based invalidations, steps of the queue, reset)
-//! and is granted in the order of asking; its holder takes the state lock only in between. Order: turn, then state. A
-//! register read takes the state lock only. Messages and notices go out with the state lock free, some of them during a
-//! turn, so whoever receives them must not access the registers.
+//! and is granted in the order of asking; its holder takes the state lock only in between. Who drains the queue holds the
+//! drainer role around its turns. Order: role, turn, state. A register read takes the state lock only. Messages and notices
+//! go out with the state lock free, some of them during a turn, so whoever receives them must not access the registers.
 
 mod commands;
 mod drain;
@@ -21,12 +21,13 @@ use crate::msi::{MsiMessage, MsiSink};
 use crate::rate_limit;
 use crate::registers::RegisterMap;
 use crate::request::{Request, Translation};
+use crate::spec::regs::offset;
 use crate::state::{Outcome, State};
 use crate::translator::{InterruptMode, Translator};
 use crate::turn::Turns;
-use drain::Drainer;
+use drain::{Drainers, Duty};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Hears that interrupts may be remapped differently from now on.
 pub trait InterruptListener: fmt::Debug + Send + Sync {
@@ -54,19 +55,16 @@ pub struct Unit {
     outputs: Outputs,
     tally: Tally,
     turns: Turns,
+    /// Held by the thread that drains the queue. Order: role, turn, state.
+    drainer_role: Turns,
     shell: Mutex<Shell>,
-    /// Signalled when the drainer stops.
-    drainer_gone: Condvar,
 }
 
 /// What the state lock protects.
 #[derive(Debug)]
 struct Shell {
     state: State,
-    /// Who drains the queue, if anybody does.
-    drainer: Option<Drainer>,
-    /// Threads that wait to take over from the drainer.
-    successors: u32,
+    drainers: Drainers,
 }
 
 impl Unit {
@@ -81,8 +79,7 @@ impl Unit {
         let map = RegisterMap::new(&capabilities);
         let shell = Shell {
             state: State::cold(&map),
-            drainer: None,
-            successors: 0,
+            drainers: Drainers::default(),
         };
         Arc::new(Self {
             translator: Translator::new(Arc::clone(&capabilities), Arc::clone(&memory)),
@@ -92,8 +89,8 @@ impl Unit {
             outputs,
             tally: Tally::default(),
             turns: Turns::default(),
+            drainer_role: Turns::default(),
             shell: Mutex::new(shell),
-            drainer_gone: Condvar::new(),
         })
     }
 
@@ -142,6 +139,8 @@ impl Unit {
                 .state
                 .write(&self.map, &self.capabilities, offset, value);
         }
+        let resumes = words().any(|(offset, _)| matches!(offset, offset::IQT | offset::FSTS));
+        let duty = if resumes { shell.assign() } else { Duty::None };
         drop(shell);
         for outcome in outcomes {
             self.conclude(outcome);
@@ -149,6 +148,7 @@ impl Unit {
         for (offset, value) in words() {
             self.run_command(offset, value);
         }
+        self.fulfil(duty);
     }
 
     /// The view of memory of one requester, or of one of its address spaces.

@@ -19,8 +19,6 @@ impl Unit {
             self.invalidate_context();
         } else if offset == self.map.iva + 12 && trigger {
             self.invalidate_iotlb();
-        } else if offset == offset::IQT || offset == offset::FSTS {
-            self.kick();
         }
     }
 
@@ -35,9 +33,13 @@ impl Unit {
             self.translator.set_interrupts(mode);
             self.outputs.interrupts.interrupts_changed();
         }
-        command::finish(&mut self.shell().state, &plan);
+        let duty = {
+            let shell = &mut *self.shell();
+            command::finish(&mut shell.state, &plan);
+            shell.assign()
+        };
         drop(turn);
-        self.kick();
+        self.fulfil(duty);
     }
 
     /// Processes what is queued if `command` disables the queue: at most a queue full, so that a guest which goes on

@@ -3,72 +3,80 @@
 //!
 //! One thread at a time is the drainer. It takes a turn for each step, so that a command of another processor comes in
 //! between. A tail that is written meanwhile is left to the drainer, up to a queue full of descriptors in all; whoever
-//! writes more waits until the drainer has finished its step, and takes over. So no thread processes more than its own
-//! descriptors, a queue full of others', and one step.
+//! brings more than that waits for the end of the step and takes over, in the order of asking. So no thread processes more
+//! than a queue full of its own, a queue full of others', and one step. What a write brings is settled under the same hold
+//! of the state lock that stores the write: otherwise the drainer could have done it before it was counted.
 
 use super::{Shell, Unit};
 use crate::counters::count;
 use crate::invalidation::Invalidation;
 use crate::queue::{QueueError, QueueView, StepEnd, Wait};
-use std::sync::{MutexGuard, PoisonError};
+use crate::state::Outcome;
 
-/// The thread that drains the queue.
-#[derive(Debug)]
-pub(super) struct Drainer {
-    /// Descriptors that other threads may still leave to it.
-    credit: u32,
+/// Who drains the queue.
+#[derive(Debug, Default)]
+pub(super) struct Drainers {
+    /// The drainer, if there is one, and the threads that wait to take over from it.
+    pub(super) count: u32,
+    /// Descriptors that may still be left to the drainer; `None` while one hands over to the next.
+    credit: Option<u32>,
+}
+
+/// What a thread has to do about the queue after a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// Nothing: nothing is queued, or it is left to the drainer.
+    #[default]
+    None,
+    /// Drain it.
+    Drain,
+}
+
+impl Shell {
+    /// Settles who processes what is queued now.
+    pub(super) fn assign(&mut self) -> Duty {
+        let Some(view) = self.state.queue_view() else {
+            return Duty::None;
+        };
+        if self.drainers.count == 0 {
+            self.drainers.credit = Some(view.capacity());
+        } else if let Some(credit) = &mut self.drainers.credit
+            && *credit >= view.pending()
+        {
+            *credit -= view.pending();
+            return Duty::None;
+        }
+        self.drainers.count += 1;
+        Duty::Drain
+    }
 }
 
 impl Unit {
-    /// Sees to it that what is queued is processed, by the drainer that there is or by this thread.
-    pub(super) fn kick(&self) {
-        if self.becomes_drainer() {
+    /// Does what [`Shell::assign`] said.
+    pub(super) fn fulfil(&self, duty: Duty) {
+        if duty == Duty::Drain {
             self.drain();
         }
     }
 
-    fn becomes_drainer(&self) -> bool {
-        let mut shell = self.shell();
-        loop {
-            let Some(view) = shell.state.queue_view() else {
-                return false;
-            };
-            match &mut shell.drainer {
-                None => {
-                    let credit = view.capacity();
-                    shell.drainer = Some(Drainer { credit });
-                    return true;
-                }
-                Some(drainer) if drainer.credit >= view.pending() => {
-                    drainer.credit -= view.pending();
-                    return false;
-                }
-                Some(_) => shell = self.wait_for_drainer(shell),
-            }
-        }
-    }
-
-    fn wait_for_drainer<'a>(&self, mut shell: MutexGuard<'a, Shell>) -> MutexGuard<'a, Shell> {
-        shell.successors += 1;
-        shell = self
-            .drainer_gone
-            .wait(shell)
-            .unwrap_or_else(PoisonError::into_inner);
-        shell.successors -= 1;
-        shell
-    }
-
     fn drain(&self) {
+        let _role = self.drainer_role.take();
+        {
+            // A successor starts with nothing left to it by others.
+            let shell = &mut *self.shell();
+            let capacity = shell.state.queue_view().map_or(0, |view| view.capacity());
+            shell.drainers.credit.get_or_insert(capacity);
+        }
         loop {
             let _turn = self.turns.take();
             let view = self.shell().state.queue_view();
             if let Some(view) = view {
                 self.run_step(&view);
             }
-            let mut shell = self.shell();
-            if shell.successors > 0 || shell.state.queue_view().is_none() {
-                shell.drainer = None;
-                self.drainer_gone.notify_all();
+            let shell = &mut *self.shell();
+            if shell.drainers.count > 1 || shell.state.queue_view().is_none() {
+                shell.drainers.count -= 1;
+                shell.drainers.credit = None;
                 return;
             }
         }
@@ -83,7 +91,7 @@ impl Unit {
             state.set_queue_head(step.head);
             match step.end {
                 StepEnd::Stop(error) => state.stop_queue(error, &self.capabilities),
-                StepEnd::Wait { .. } | StepEnd::Continue => Default::default(),
+                StepEnd::Wait { .. } | StepEnd::Continue => Outcome::default(),
             }
         };
         self.conclude(outcome);
