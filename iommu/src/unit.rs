@@ -5,7 +5,7 @@
 //! is called. The turn serialises whatever has effects (commands, register-based invalidations, steps of the queue, reset)
 //! and is granted in the order of asking; its holder takes the state lock only in between. Who drains the queue holds the
 //! drainer role around its turns. Order: role, turn, state. A register read takes the state lock only. Messages and notices
-//! go out with the state lock free, some of them during a turn, so whoever receives them must not access the registers.
+//! go out with the state lock free, some of them during a turn, so whoever receives them must not write the registers.
 
 mod commands;
 mod drain;
@@ -32,14 +32,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Hears that interrupts may be remapped differently from now on.
 pub trait InterruptListener: fmt::Debug + Send + Sync {
     /// The interrupt table, its entries or its mode changed: routes that were computed before must be computed again, with
-    /// [`Unit::peek_remap`], before this returns. Called with no lock held; it must not access the unit's registers.
+    /// [`Unit::peek_remap`], before this returns. The state lock is free, so registers may be read; they must not be
+    /// written, nor the unit reset, because the change that is told of is still under way.
     fn interrupts_changed(&self);
 }
 
 /// Where the unit's own messages and notices go.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// Takes the unit's own events. They are not remapped.
+    /// Takes the unit's own events. They are not remapped. It may read the unit's registers but not write them.
     pub events: Arc<dyn MsiSink>,
     /// Hears of changes to interrupt remapping.
     pub interrupts: Arc<dyn InterruptListener>,

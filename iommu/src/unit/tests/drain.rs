@@ -144,6 +144,64 @@ fn tail_writer_takes_over_from_a_drainer_that_has_enough() {
     assert_eq!(bench.unit.shell().drainers.count, 0);
 }
 
+/// What hears of the unit reads its registers and asks for routes.
+#[derive(Debug, Default)]
+struct Curious(Mutex<std::sync::Weak<Unit>>, AtomicUsize);
+
+impl Curious {
+    fn look(&self) {
+        let unit = self.0.lock().unwrap().upgrade().unwrap();
+        let mut data = [0; 8];
+        unit.read(0x80, &mut data);
+        let message = MsiMessage::default();
+        assert_eq!(unit.peek_remap(SourceId(8), message), Some(message));
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl MsiSink for Curious {
+    fn deliver(&self, _message: MsiMessage) {
+        self.look();
+    }
+}
+
+impl InterruptListener for Curious {
+    fn interrupts_changed(&self) {
+        self.look();
+    }
+}
+
+#[test]
+fn state_lock_is_free_while_anything_outside_is_called() {
+    let curious = Arc::new(Curious::default());
+    let outputs = Outputs {
+        events: Arc::clone(&curious) as _,
+        interrupts: Arc::clone(&curious) as _,
+    };
+    let mut bench = Bench::new();
+    let capabilities = Capabilities::legacy(&LegacyOptions::default()).unwrap();
+    bench.unit = Unit::new(capabilities, Arc::clone(&bench.ram) as _, outputs);
+    *curious.0.lock().unwrap() = Arc::downgrade(&bench.unit);
+    bench.w64(0x90, QUEUE);
+    bench.w32(0x18, 0x0400_0000);
+    bench.w32(0x38, 0);
+    bench.w32(0xa0, 0);
+    // A route notice, a completion event and a fault event.
+    bench.submit(&[(0x04, 0), (0x15, 0), (0x0f, 0)]);
+    assert_eq!(curious.1.load(Ordering::SeqCst), 3);
+    // A fault event of a request, one that is sent by unmasking, and a reset.
+    bench.w32(0x34, 0x10);
+    bench.w32(0x18, 0);
+    bench.w32(0x34, 0x10);
+    bench.fault(0x10, 0x1000, Access::Read);
+    bench.w32(0x22c, 0x8000_0000);
+    bench.w32(0x38, 0x8000_0000);
+    bench.fault(0x10, 0x2000, Access::Read);
+    bench.w32(0x38, 0);
+    bench.unit.reset();
+    assert_eq!(curious.1.load(Ordering::SeqCst), 7);
+}
+
 /// Submitters share the ring under a lock as Linux does, and each waits for its own status word, while another thread
 /// reads registers and one issues commands. No status may be missing.
 #[test]
