@@ -2,6 +2,7 @@
 //! The unit's own interrupts: when they are raised, held back, sent and dropped.
 
 use super::*;
+use crate::queue::QueueError;
 
 const FSTS: u64 = 0x34;
 const FECTL: u64 = 0x38;
@@ -139,11 +140,12 @@ fn each_status_bit_holds_back_further_events() {
         bench.w32(FECTL, 0);
         bench.unit.shell().state.registers.set_dword(0x34, bit);
         bench.fault(0x10, 0x1000, Access::Read);
-        bench
+        let outcome = bench
             .unit
             .shell()
             .state
-            .stop_queue(crate::queue::QueueError::Type, &bench.unit.capabilities);
+            .stop_queue(QueueError::Type, &bench.unit.capabilities);
+        assert_eq!(outcome.message, None, "{bit:#x}");
         assert_eq!(bench.messages(), [], "{bit:#x}");
         bench.w32(FSTS, bit | 0x10);
         bench.w32(0x22c, MASK);
