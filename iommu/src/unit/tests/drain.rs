@@ -220,10 +220,12 @@ fn submitters_on_many_threads_all_see_their_status() {
             *tail = (*tail + 2) % 256;
             bench.w32(0x88, u32::try_from(*tail * 16).unwrap());
         }
-        while bench.memory32(address) != round {
+        let seen = (0..10_000_000).any(|_| {
             assert_eq!(bench.r32(0x34), 0);
             thread::yield_now();
-        }
+            bench.memory32(address) == round
+        });
+        assert!(seen, "the status of a wait is missing");
     };
     thread::scope(|scope| {
         let submitters: Vec<_> = (0..THREADS)
@@ -237,10 +239,12 @@ fn submitters_on_many_threads_all_see_their_status() {
                 thread::yield_now();
             }
         });
-        for submitter in submitters {
-            submitter.join().unwrap();
-        }
+        let results: Vec<_> = submitters
+            .into_iter()
+            .map(|submitter| submitter.join())
+            .collect();
         stop.store(true, Ordering::Release);
+        assert!(results.iter().all(Result::is_ok));
     });
     let counters = bench.unit.counters();
     let submissions = THREADS * u64::from(ROUNDS);
