@@ -16,6 +16,7 @@ use crate::capabilities::LegacyOptions;
 use crate::request::Access;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::thread::{self, ThreadId};
 use vm_memory::GuestAddress;
 
 /// Where the tests put their queue.
@@ -29,10 +30,10 @@ struct Recorder {
     gate: Mutex<Option<Gate>>,
 }
 
-/// Tells that a notice has arrived, and holds it until told to go on.
+/// Tells that a notice has arrived, and on which thread, and holds it until told to go on.
 #[derive(Debug)]
 struct Gate {
-    arrived: Sender<()>,
+    arrived: Sender<ThreadId>,
     proceed: Receiver<()>,
 }
 
@@ -46,7 +47,7 @@ impl InterruptListener for Recorder {
     fn interrupts_changed(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = &*self.gate.lock().unwrap() {
-            gate.arrived.send(()).unwrap();
+            gate.arrived.send(thread::current().id()).unwrap();
             gate.proceed.recv().unwrap();
         }
     }

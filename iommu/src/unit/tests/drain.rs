@@ -4,12 +4,11 @@
 use super::*;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
-use std::thread;
 
 /// A unit whose interrupt entry invalidations arrive at a gate.
 struct Gated {
     bench: Bench,
-    arrived: Receiver<()>,
+    arrived: Receiver<ThreadId>,
     proceed: Sender<()>,
 }
 
@@ -127,20 +126,28 @@ fn reset_drops_what_is_queued_behind_the_step() {
 fn tail_writer_takes_over_from_a_drainer_that_has_enough() {
     let gated = Gated::new();
     let bench = &gated.bench;
-    for index in 2..256 {
+    bench.put(2, 0x04, 0);
+    for index in 3..256 {
         bench.put(index, 0xd2, 0);
     }
-    thread::scope(|scope| {
-        scope.spawn(|| bench.submit(&[(0x04, 0), (0x45, 0)]));
-        gated.arrived.recv().unwrap();
+    // The thread that takes the first step and the one that takes the next.
+    let (expected, seen) = thread::scope(|scope| {
+        let first = scope.spawn(|| bench.submit(&[(0x04, 0), (0x45, 0)]));
+        let first_step = gated.arrived.recv().unwrap();
         bench.w32(0x88, 0xff0);
-        scope.spawn(|| bench.w32(0x88, 0xfe0));
+        let second = scope.spawn(|| bench.w32(0x88, 0xfe0));
         gated.wait_until(|shell| shell.drainers.count == 2);
-        assert_eq!(bench.r64(0x80), 0);
         gated.proceed.send(()).unwrap();
+        let next_step = gated.arrived.recv().unwrap();
+        gated.proceed.send(()).unwrap();
+        (
+            [first.thread().id(), second.thread().id()],
+            [first_step, next_step],
+        )
     });
+    assert_eq!(seen, expected);
     assert_eq!(bench.r64(0x80), 0xfe0);
-    assert_eq!(bench.unit.counters().iotlb_invalidations, 252);
+    assert_eq!(bench.unit.counters().iotlb_invalidations, 251);
     assert_eq!(bench.unit.shell().drainers.count, 0);
 }
 
