@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The lab: a Linux host with KVM, VFIO and an Intel IOMMU on any x86-64 machine, and the scenarios that run there.
+//!
+//! Three levels: L0 is the machine at hand, L1 a Linux under QEMU's software emulation that really has the hardware
+//! interfaces Remora needs, L2 what Remora boots inside L1. One L1 serves many scenarios one after another.
+//!
+//! Everything started here dies with the lab (parent-death signal), so no path needs a handler for Ctrl-C.
+#![forbid(unsafe_code)]
+
+pub mod apt;
+pub mod binaries;
+pub mod cli;
+pub mod complaints;
+pub mod cpio;
+pub mod images;
+pub mod kernel;
+pub mod l1;
+pub mod lab;
+pub mod logs;
+pub mod packages;
+pub mod paths;
+pub mod process;
+pub mod progress;
+pub mod qemu;
+pub mod remora;
+pub mod runner;
+pub mod scenario;
+pub mod scenarios;
+pub mod session;
+pub mod stock;
+pub mod suite;

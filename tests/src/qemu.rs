@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The QEMU command line of L1: a q35 machine in pure software emulation with AMD's virtualization, an Intel IOMMU
+//! and PCI devices to pass through.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::process;
+
+/// How L1 is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Commands over QEMU's standard input and output.
+    Served,
+    /// A shell on the terminal of this size (rows, columns).
+    Shell(u16, u16),
+}
+
+/// Size of L1's NVMe disk, a sparse file that holds what is written to it.
+pub const NVME_BYTES: u64 = 256 << 20;
+
+/// The command for an L1 whose files (initramfs, console log, disk, scratch share) are in `run`.
+pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {
+    let run = run.display();
+    let mut qemu = process::bound("qemu-system-x86_64");
+    qemu.args([
+        "-accel",
+        "tcg,thread=multi",
+        "-machine",
+        "q35",
+        "-cpu",
+        "EPYC",
+        "-smp",
+        "2",
+        "-m",
+        "4G",
+    ]);
+    qemu.args(["-nodefaults", "-display", "none", "-no-reboot"]);
+    qemu.args([
+        "-device",
+        "intel-iommu,intremap=on,caching-mode=off,x-scalable-mode=on",
+    ]);
+    qemu.args(["-device", "edu"]);
+    qemu.args([
+        "-drive",
+        &format!("if=none,id=nvme,file={run}/nvme.img,format=raw,cache=unsafe"),
+    ]);
+    qemu.args(["-device", "nvme,drive=nvme,serial=lab"]);
+    let root = "local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap";
+    qemu.args(["-virtfs", root]);
+    qemu.args([
+        "-virtfs",
+        &format!("local,path={run},mount_tag=scratch,security_model=none,multidevs=remap"),
+    ]);
+    qemu.args([
+        "-chardev",
+        &format!("file,id=log,path={run}/l1-kernel.log"),
+        "-serial",
+        "chardev:log",
+    ]);
+    qemu.args([
+        "-device",
+        "virtio-serial-pci",
+        "-chardev",
+        "stdio,id=command,signal=off",
+    ]);
+    let mut cmdline = "console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_on".to_owned();
+    match mode {
+        Mode::Served => qemu.args(["-device", "virtserialport,chardev=command,name=lab"]),
+        Mode::Shell(rows, columns) => {
+            cmdline += &format!(" lab_mode=shell lab_rows={rows} lab_columns={columns}");
+            qemu.args(["-device", "virtconsole,chardev=command"])
+        }
+    };
+    qemu.arg("-kernel").arg(bzimage).args([
+        "-initrd",
+        &format!("{run}/l1.cpio"),
+        "-append",
+        &cmdline,
+    ]);
+    qemu
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Runs scenarios one after another and says how each ended.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::complaints::complaints;
+use crate::lab::Lab;
+use crate::logs;
+use crate::paths;
+use crate::scenario::{Scenario, Verdict};
+use crate::session::Session;
+use crate::suite::Count;
+
+/// Runs `scenarios` and prints, for each, time and log directory, then the verdict.
+pub fn run(session: &mut Session, scenarios: &[&Scenario]) -> Vec<Verdict> {
+    scenarios
+        .iter()
+        .map(|scenario| run_one(session, scenario))
+        .collect()
+}
+
+/// How many ended in which way.
+pub fn count(verdicts: &[Verdict]) -> Count {
+    let mut count = Count::default();
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Pass => count.passed += 1,
+            Verdict::Skip(_) => count.skipped += 1,
+            Verdict::Fail(_) => count.failed += 1,
+        }
+    }
+    count
+}
+
+fn run_one(session: &mut Session, scenario: &Scenario) -> Verdict {
+    let began = Instant::now();
+    let dir = session.dir.join(scenario.name);
+    let verdict = attempt(session, scenario, &dir).unwrap_or_else(|error| {
+        // Whatever state this L1 is in, nobody else shall meet it.
+        session.drop_l1(scenario.name);
+        Verdict::Fail(format!("{error:#}"))
+    });
+    print!("{}", verdict.details());
+    println!(
+        "{}: {:.1} s, logs in {}",
+        scenario.name,
+        began.elapsed().as_secs_f64(),
+        paths::shown(&dir)
+    );
+    println!("{}", verdict.line(scenario.name));
+    verdict
+}
+
+/// One scenario from a marked place in L1's kernel log to another. Errors are those that spoil L1.
+fn attempt(session: &mut Session, scenario: &Scenario, dir: &Path) -> Result<Verdict> {
+    fs::create_dir_all(dir)?;
+    let from = session.l1()?.mark(&format!("begin {}", scenario.name))?;
+    let deadline = Instant::now() + scenario.limit;
+    let mut lab = Lab::new(session, scenario.name, dir.to_owned(), deadline);
+    let result = (scenario.run)(&mut lab);
+    let allowed = lab.host_allowed();
+    let late = Instant::now() >= deadline;
+    let l1 = session.l1()?;
+    let left = l1.sweep()?;
+    let end = l1.mark(&format!("end {}", scenario.name))?;
+    let log = logs::read(&l1.kernel_log())
+        .get(from..end)
+        .unwrap_or_default()
+        .to_owned();
+    fs::write(dir.join("l1-kernel.log"), &log)?;
+    if late {
+        bail!(
+            "time limit of {} s reached\n{}",
+            scenario.limit.as_secs(),
+            reason(result)
+        );
+    }
+    Ok(judge(result, &left, &log, &allowed))
+}
+
+fn reason(result: Result<Verdict>) -> String {
+    result.map_or_else(|error| format!("{error:#}"), |_| String::new())
+}
+
+/// A scenario that passed by its own account may still have left something behind or upset L1's kernel.
+fn judge(result: Result<Verdict>, left: &str, log: &str, allowed: &[String]) -> Verdict {
+    let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
+    let found = complaints(log, &allowed);
+    match result {
+        Err(error) => Verdict::Fail(format!("{error:#}")),
+        Ok(Verdict::Pass) if !left.is_empty() => {
+            Verdict::Fail(format!("processes were left behind in L1: {left}"))
+        }
+        Ok(Verdict::Pass) if !found.is_empty() => Verdict::Fail(format!(
+            "L1's kernel complains: {}\n{}",
+            found[0],
+            found.join("\n")
+        )),
+        Ok(verdict) => verdict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn judge_of_a_pass_with_a_clean_log_and_nothing_left_is_a_pass() {
+        assert_eq!(
+            judge(Ok(Verdict::Pass), "", "all well\n", &[]),
+            Verdict::Pass
+        );
+    }
+
+    #[test]
+    fn judge_of_a_pass_with_a_complaint_in_the_log_is_a_failure() {
+        let verdict = judge(Ok(Verdict::Pass), "", "WARNING: CPU: 0\n", &[]);
+        assert!(matches!(verdict, Verdict::Fail(_)));
+        assert_eq!(
+            judge(
+                Ok(Verdict::Pass),
+                "",
+                "WARNING: CPU: 0\n",
+                &["CPU: 0".to_owned()]
+            ),
+            Verdict::Pass
+        );
+    }
+
+    #[test]
+    fn judge_of_a_pass_with_processes_left_is_a_failure() {
+        assert!(matches!(
+            judge(Ok(Verdict::Pass), "remora", "", &[]),
+            Verdict::Fail(_)
+        ));
+    }
+
+    #[test]
+    fn judge_of_an_error_is_a_failure_with_its_reason() {
+        let verdict = judge(Err(anyhow::anyhow!("no marker")), "", "", &[]);
+        assert_eq!(verdict, Verdict::Fail("no marker".to_owned()));
+    }
+}
