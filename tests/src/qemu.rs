@@ -64,7 +64,7 @@ pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {
         "-chardev",
         "stdio,id=command,signal=off",
     ]);
-    let mut cmdline = "console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_on".to_owned();
+    let mut cmdline = "console=ttyS0 loglevel=7 panic=-1 tsc=reliable kvm.tsc_tolerance_ppm=100000 intel_iommu=on,sm_on".to_owned();
     match mode {
         Mode::Served => qemu.args(["-device", "virtserialport,chardev=command,name=lab"]),
         Mode::Shell(rows, columns) => {
