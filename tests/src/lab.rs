@@ -120,7 +120,7 @@ impl<'a> Lab<'a> {
         self.start(name, script, None)
     }
 
-    /// Runs Remora in L1 to its end and judges the guest's console (see [`Ended::clean`]).
+    /// Runs Remora in L1 to its end and judges it as [`Lab::wait`] does.
     pub fn remora(&mut self, name: &str, remora: &Remora) -> Result<Ended> {
         let job = self.start_remora(name, remora)?;
         self.wait(&job)
@@ -132,7 +132,8 @@ impl<'a> Lab<'a> {
         self.start(name, &format!("exec {command}"), Some(remora.allowed()))
     }
 
-    /// Waits for a program's end. A run of Remora is judged then (see [`Ended::clean`]).
+    /// Waits for a program's end. A run of Remora has then failed if its guest's kernel complained about anything that was not
+    /// allowed, or if Remora itself panicked.
     pub fn wait(&mut self, job: &Job) -> Result<Ended> {
         let deadline = self.deadline;
         let status = self.session.l1()?.wait(&job.id, deadline)?;

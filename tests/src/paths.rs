@@ -39,7 +39,7 @@ pub fn cache(name: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// A new directory for this run's logs and scratch files; the oldest runs beyond [`KEPT_RUNS`] are removed.
+/// A new directory for this run's logs and scratch files; the oldest runs beyond the latest 20 are removed.
 pub fn new_run() -> Result<PathBuf> {
     let all = target().join("lab").join("runs");
     fs::create_dir_all(&all).with_context(|| format!("making {}", all.display()))?;
