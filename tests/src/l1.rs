@@ -109,6 +109,11 @@ impl L1 {
         self.say(&format!("signal {id} {name}"))
     }
 
+    /// Has L1 write to its kernel log what each process of a job is waiting for.
+    pub fn blame(&mut self) -> Result<()> {
+        self.say("blame")
+    }
+
     /// Kills everything that runs in L1; the names of what there was.
     pub fn sweep(&mut self) -> Result<String> {
         self.say("sweep")?;
@@ -135,7 +140,10 @@ impl L1 {
     }
 
     fn say(&mut self, command: &str) -> Result<()> {
-        writeln!(self.input, "{command}").context("sending a command to L1")
+        if writeln!(self.input, "{command}").is_err() {
+            bail!(self.obituary()?);
+        }
+        Ok(())
     }
 
     fn answer(&mut self, verb: &str, deadline: Instant) -> Result<String> {
@@ -163,15 +171,22 @@ impl L1 {
         }
     }
 
+    /// How L1 ended by itself.
+    fn obituary(&mut self) -> Result<String> {
+        let status = self.qemu.wait()?;
+        let qemu = process::tail(&self.dir.join("qemu.log"));
+        let kernel = process::tail(&self.kernel_log());
+        Ok(format!(
+            "L1 ended by itself (QEMU: {status})\n{qemu}\n{kernel}"
+        ))
+    }
+
     fn receive(&mut self, limit: Duration) -> Result<Option<String>> {
         match self.answers.recv_timeout(limit) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
-                let status = self.qemu.wait()?;
-                let qemu = process::tail(&self.dir.join("qemu.log"));
-                let kernel = process::tail(&self.kernel_log());
-                bail!("L1 ended by itself (QEMU: {status})\n{qemu}\n{kernel}")
+                bail!(self.obituary()?)
             }
         }
     }

@@ -5,7 +5,6 @@
 //! interfaces Remora needs, L2 what Remora boots inside L1. One L1 serves many scenarios one after another.
 //!
 //! Everything started here dies with the lab (parent-death signal), so no path needs a handler for Ctrl-C.
-#![forbid(unsafe_code)]
 
 pub mod apt;
 pub mod binaries;
@@ -29,3 +28,4 @@ pub mod scenarios;
 pub mod session;
 pub mod stock;
 pub mod suite;
+pub mod tsc;

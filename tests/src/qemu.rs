@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::process;
+use crate::{process, tsc};
 
 /// How L1 is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,11 @@ pub enum Mode {
 /// An AMD processor, whose virtualization is what QEMU's emulator can do, without the features that it cannot.
 const CPU: &str =
     "EPYC,-rdseed,-sha-ni,-xsavec,-3dnowprefetch,-misalignsse,-osvw,-topoext,-fxsr-opt,-nrip-save";
+
+/// L1's kernel command line. On a busy machine ticks come late: the timer check at boot and the TSC's watchdog would judge
+/// wrongly, and KVM would take a corrected TSC rate for another clock.
+const CMDLINE: &str = "console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_on no_timer_check tsc=reliable \
+                       kvm.tsc_tolerance_ppm=100000";
 
 /// Size of L1's NVMe disk, a sparse file that holds what is written to it.
 pub const NVME_BYTES: u64 = 256 << 20;
@@ -68,8 +73,7 @@ pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {
         "-chardev",
         "stdio,id=command,signal=off",
     ]);
-    // On a busy machine ticks come late: the timer check at boot and the TSC's calibration and watchdog then judge wrongly.
-    let mut cmdline = "console=ttyS0 loglevel=7 panic=-1 no_timer_check tsc=reliable kvm.tsc_tolerance_ppm=100000 intel_iommu=on,sm_on".to_owned();
+    let mut cmdline = format!("{CMDLINE} tsc_early_khz={}", tsc::khz());
     match mode {
         Mode::Served => qemu.args(["-device", "virtserialport,chardev=command,name=lab"]),
         Mode::Shell(rows, columns) => {

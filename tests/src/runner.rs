@@ -65,6 +65,9 @@ fn attempt(session: &mut Session, scenario: &Scenario, dir: &Path) -> Result<Ver
     let allowed = lab.host_allowed();
     let late = Instant::now() >= deadline;
     let l1 = session.l1()?;
+    if late {
+        l1.blame()?;
+    }
     let left = l1.sweep()?;
     let end = l1.mark(&format!("end {}", scenario.name))?;
     let log = logs::read(&l1.kernel_log())
