@@ -343,4 +343,29 @@ mod tests {
         assert_eq!(kernel.bzimage, dir.path().join("7.2.13-1-abc/bzImage"));
         assert!(cached(dir.path(), "none").unwrap().is_none());
     }
+
+    #[test]
+    fn publish_puts_a_whole_build_where_cached_finds_it() {
+        let cache = tempfile::tempdir().unwrap();
+        let object = cache.path().join("building/object");
+        fs::create_dir_all(object.join("arch/x86/boot")).unwrap();
+        for name in ["arch/x86/boot/bzImage", "vmlinux"] {
+            fs::write(object.join(name), name).unwrap();
+        }
+        let (result, place) = (
+            cache.path().join("building/result"),
+            cache.path().join("7.2-1-abc"),
+        );
+        // Without its configuration the build is not whole, so nothing may appear.
+        assert!(publish(&object, &result, &place).is_err());
+        assert!(cached(cache.path(), "abc").unwrap().is_none());
+        fs::write(object.join(".config"), "").unwrap();
+        publish(&object, &result, &place).unwrap();
+        let kernel = cached(cache.path(), "abc").unwrap().unwrap();
+        assert_eq!(fs::read_to_string(kernel.vmlinux).unwrap(), "vmlinux");
+        assert_eq!(
+            fs::read_to_string(kernel.bzimage).unwrap(),
+            "arch/x86/boot/bzImage"
+        );
+    }
 }

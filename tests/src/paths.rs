@@ -22,9 +22,10 @@ pub fn resource(name: &str) -> PathBuf {
     workspace().join("resources").join(name)
 }
 
-/// The workspace's target directory: where the lab's own binary was built, or `target/`.
+/// The workspace's target directory: what `CARGO_TARGET_DIR` names, or `target/`.
 pub fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+    let named = env::var_os("CARGO_TARGET_DIR").filter(|name| !name.is_empty());
+    named.map_or_else(|| workspace().join("target"), |name| workspace().join(name))
 }
 
 /// A directory below `$XDG_CACHE_HOME/remora` (`~/.cache/remora`), made if missing.
