@@ -4,5 +4,14 @@
 //! Bit 0 is the least significant bit; every structure in memory is little-endian. A field that holds more values than the
 //! specification defines is an integer here, so that an unknown value is a value and never a panic.
 
+#[cfg(test)]
+#[macro_use]
+mod bits;
+
+pub mod context;
 pub mod descriptor;
+pub mod interrupt_request;
+pub mod irte;
 pub mod regs;
+pub mod root;
+pub mod second_stage;
