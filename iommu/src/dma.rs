@@ -12,8 +12,9 @@ use crate::fault::Fault;
 use crate::ids::{Pasid, Requester};
 use crate::memory::Ram;
 use crate::request::{Access, AddressType, Perms, Request, Translation};
+use crate::sync::{RwLock, RwLockReadGuard};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError};
 use vm_memory::{
     GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryError, Permissions, VolatileSlice,
     guest_memory::GuestMemorySliceIterator,

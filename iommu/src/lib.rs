@@ -15,14 +15,20 @@ pub mod counters;
 pub mod dma;
 pub mod fault;
 pub mod ids;
+pub mod interrupt;
 pub mod invalidation;
 pub mod memory;
 pub mod msi;
 pub mod request;
 pub mod spec;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod translate;
 pub mod translator;
 pub mod unit;
+pub mod walk;
 
+mod cache;
 mod command;
 mod event;
 mod fault_log;
@@ -31,4 +37,5 @@ mod rate_limit;
 mod register_invalidation;
 mod registers;
 mod state;
+mod sync;
 mod turn;

@@ -101,6 +101,34 @@ impl PhysMem for Ram {
     }
 }
 
+/// Times that an entry which changes under the reader's eyes is read again.
+const ENTRY_ATTEMPTS: u32 = 4;
+
+/// Reads the entry of two 64-bit words at `gpa`, the low one first, as it stood at one moment: two words of different
+/// moments could name one domain and the tables of another.
+///
+/// It relies on software clearing the low word, which holds the present bit, before it changes the high one. An entry that
+/// does not hold still is taken as it was read last.
+///
+/// # Errors
+/// A word is not RAM, or `gpa` is not 16-byte aligned.
+pub fn load_entry<M: PhysMem + ?Sized>(memory: &M, gpa: Gpa) -> Result<[u64; 2], MemoryError> {
+    if !gpa.0.is_multiple_of(16) {
+        return Err(MemoryError(gpa));
+    }
+    let mut low = memory.load_u64(gpa)?;
+    let mut high = memory.load_u64(vm_memory::GuestAddress(gpa.0 | 8))?;
+    for _ in 0..ENTRY_ATTEMPTS {
+        let again = memory.load_u64(gpa)?;
+        if again == low {
+            break;
+        }
+        low = again;
+        high = memory.load_u64(vm_memory::GuestAddress(gpa.0 | 8))?;
+    }
+    Ok([low, high])
+}
+
 /// Runs `access` on the `len` bytes at `gpa`, which must lie in one region.
 fn with_slice<T>(
     ram: &Ram,

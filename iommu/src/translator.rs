@@ -1,16 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The translator: what a request means in the guest's tables.
+//! The translator: what requests and interrupts become in the guest's tables, and what is remembered of them (Address
+//! Translation, Interrupt Remapping, Caching Translation Information).
+//!
+//! A thin shell around pure functions. A hit takes no lock. No result that was read before an invalidation can be found
+//! after it: whoever reads tables takes the caches' stamps first, then the root pointer, and a cache refuses a result whose
+//! stamp is older than a drop. What was found before the drop may still be in use, but only inside a DMA section, and
+//! [`Translator::invalidate`] and [`Translator::set_translation`] return only when every section of the registered spaces
+//! that was open has ended.
+//!
+//! Lock rule: no lock is held while tables are read or sections are waited for. A thread inside a DMA section must not
+//! invalidate, or it waits for itself.
+//!
+//! Not supported: scalable mode, translation requests of devices.
+
+mod counters;
+
+pub use counters::TranslatorCounters;
 
 use crate::address::Gpa;
+use crate::cache::Stamp;
+use crate::cache::context::ContextCache;
+use crate::cache::interrupt::InterruptCache;
+use crate::cache::iotlb::{Iotlb, Space};
 use crate::capabilities::Capabilities;
 use crate::dma::DmaSpace;
 use crate::fault::{Fault, FaultReason, FaultSubject};
 use crate::ids::SourceId;
+use crate::interrupt::{self, InterruptBlocked, Routing};
 use crate::invalidation::Invalidation;
 use crate::memory::PhysMem;
 use crate::msi::MsiMessage;
-use crate::request::{Perms, Request, Translation};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::request::{Request, Translation};
+use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
+use crate::translate::context::{Context, Route, lookup};
+use crate::translate::{self, Blocked, check_page, check_rights};
+use crate::walk::second_stage::{Table, walk};
+use bitfield_struct::bitfield;
+use counters::Tally;
+use std::sync::{Arc, PoisonError, Weak};
 
 /// How the root table is to be read (RTADDR.TTM).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,53 +82,147 @@ pub struct InterruptMode {
     pub compatibility_allowed: bool,
 }
 
+/// How much is remembered, in entries. Each is rounded up to a power of two of at least 4; 0 remembers nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSizes {
+    /// Context entries.
+    pub contexts: usize,
+    /// Pages.
+    pub pages: usize,
+    /// Interrupt remapping table entries.
+    pub interrupts: usize,
+}
+
+impl CacheSizes {
+    /// Nothing is remembered.
+    pub const NONE: Self = Self {
+        contexts: 0,
+        pages: 0,
+        interrupts: 0,
+    };
+}
+
+impl Default for CacheSizes {
+    /// About 300 KiB.
+    fn default() -> Self {
+        Self {
+            contexts: 512,
+            pages: 8192,
+            interrupts: 1024,
+        }
+    }
+}
+
+/// A root pointer in one word, so that a request reads it whole without a lock.
+#[bitfield(u64)]
+struct RootWord {
+    enabled: bool,
+    #[bits(2)]
+    mode: u8,
+    #[bits(9)]
+    __: u16,
+    #[bits(52)]
+    page: u64,
+}
+
+impl RootWord {
+    fn of(root: Option<RootPointer>) -> Self {
+        root.map_or(Self::new(), |root| {
+            Self::new()
+                .with_enabled(true)
+                .with_mode(root.mode as u8)
+                .with_page(root.table.0 >> 12)
+        })
+    }
+
+    fn pointer(self) -> Option<RootPointer> {
+        self.enabled().then(|| RootPointer {
+            table: vm_memory::GuestAddress(self.page() << 12),
+            mode: match self.mode() {
+                0 => TableMode::Legacy,
+                1 => TableMode::Scalable,
+                2 => TableMode::Reserved,
+                _ => TableMode::Abort,
+            },
+        })
+    }
+}
+
+/// The stamps for what one request reads.
+struct Stamps {
+    context: Stamp,
+    page: Stamp,
+}
+
 /// Translates requests and remaps interrupts.
 #[derive(Debug)]
 pub struct Translator {
-    root: Mutex<Option<RootPointer>>,
-    interrupts: Mutex<InterruptMode>,
+    capabilities: Arc<Capabilities>,
+    memory: Arc<dyn PhysMem>,
+    root: AtomicU64,
+    interrupts: RwLock<InterruptMode>,
+    contexts: ContextCache,
+    iotlb: Iotlb,
+    entries: InterruptCache,
+    spaces: Mutex<Vec<Weak<DmaSpace>>>,
+    tally: Tally,
 }
 
 impl Translator {
+    /// A translator that lets everything through, with caches of the default sizes.
+    #[must_use]
+    pub fn new(capabilities: Arc<Capabilities>, memory: Arc<dyn PhysMem>) -> Self {
+        Self::with_cache_sizes(capabilities, memory, CacheSizes::default())
+    }
+
     /// A translator that lets everything through.
     #[must_use]
-    pub fn new(_capabilities: Arc<Capabilities>, _memory: Arc<dyn PhysMem>) -> Self {
+    pub fn with_cache_sizes(
+        capabilities: Arc<Capabilities>,
+        memory: Arc<dyn PhysMem>,
+        sizes: CacheSizes,
+    ) -> Self {
         Self {
-            root: Mutex::new(None),
-            interrupts: Mutex::new(InterruptMode::default()),
+            capabilities,
+            memory,
+            root: AtomicU64::new(RootWord::of(None).into_bits()),
+            interrupts: RwLock::new(InterruptMode::default()),
+            contexts: ContextCache::new(sizes.contexts),
+            iotlb: Iotlb::new(sizes.pages),
+            entries: InterruptCache::new(sizes.interrupts),
+            spaces: Mutex::new(Vec::new()),
+            tally: Tally::default(),
         }
     }
 
-    /// Enables translation, or disables it with `None`, and drops everything that is cached.
+    /// Enables translation, or disables it with `None`, and drops everything that is cached. Returns when no DMA section
+    /// can still use what held before.
     pub fn set_translation(&self, root: Option<RootPointer>) {
-        *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
+        self.root
+            .store(RootWord::of(root).into_bits(), Ordering::Release);
+        let dropped = self.contexts.drop_all() + self.iotlb.drop_all();
+        self.tally.dropped.add(dropped);
+        self.quiesce();
     }
 
     /// Sets how interrupts are treated and drops every cached table entry.
     pub fn set_interrupts(&self, mode: InterruptMode) {
         *self
             .interrupts
-            .lock()
+            .write()
             .unwrap_or_else(PoisonError::into_inner) = mode;
+        self.tally.dropped.add(self.entries.drop_all());
     }
 
-    /// Translates one request.
+    /// Translates one request. The answer may be used until the end of the DMA section in which it was asked for.
     ///
     /// # Errors
     /// The request is blocked.
     pub fn translate(&self, request: &Request) -> Result<Translation, Fault> {
-        let root = *self.root.lock().unwrap_or_else(PoisonError::into_inner);
-        if root.is_none() {
-            return Ok(Translation {
-                gpa: vm_memory::GuestAddress(request.address.0),
-                len: u64::MAX - request.address.0,
-                perms: Perms::READ_WRITE,
-            });
-        }
-        Err(Fault {
-            reason: FaultReason::RootNotPresent,
+        self.dma(request).map_err(|blocked| Fault {
+            reason: blocked.reason,
             subject: FaultSubject::Dma(*request),
-            record: true,
+            record: blocked.record,
         })
     }
 
@@ -110,23 +231,197 @@ impl Translator {
     /// # Errors
     /// The interrupt is blocked.
     pub fn remap(&self, source: SourceId, message: MsiMessage) -> Result<MsiMessage, Fault> {
-        let mode = *self
-            .interrupts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if mode.table.is_none() {
-            return Ok(message);
-        }
-        Err(Fault {
-            reason: FaultReason::IrteNotPresent,
-            subject: FaultSubject::Interrupt { source, index: 0 },
-            record: true,
+        self.interrupt(source, message).map_err(|refusal| Fault {
+            reason: refusal.blocked.reason,
+            subject: FaultSubject::Interrupt {
+                source,
+                index: refusal.index,
+            },
+            record: refusal.blocked.record,
         })
     }
 
-    /// Drops what `batch` names; returns when no DMA section can still use it.
-    pub fn invalidate(&self, _batch: &[Invalidation]) {}
+    /// Drops what `batch` names; returns when no DMA section can still use it. Interrupt entries are waited for by nobody.
+    pub fn invalidate(&self, batch: &[Invalidation]) {
+        let mut wait = false;
+        for invalidation in batch {
+            let dropped = match *invalidation {
+                Invalidation::ContextGlobal => self.contexts.drop_all(),
+                Invalidation::ContextDomain(domain) => self.contexts.drop_domain(domain),
+                Invalidation::ContextDevice { source, mask, .. } => {
+                    self.contexts.drop_source(source, mask)
+                }
+                Invalidation::IotlbGlobal => self.iotlb.drop_all(),
+                Invalidation::IotlbDomain(domain) => self.iotlb.drop_domain(domain),
+                Invalidation::IotlbPages { domain, range, .. } => {
+                    self.iotlb.drop_pages(domain, &range)
+                }
+                Invalidation::InterruptGlobal => self.entries.drop_all(),
+                Invalidation::InterruptIndex { first, count } => {
+                    self.entries.drop_block(first, count)
+                }
+            };
+            self.tally.dropped.add(dropped);
+            wait |= !matches!(
+                invalidation,
+                Invalidation::InterruptGlobal | Invalidation::InterruptIndex { .. }
+            );
+        }
+        if wait {
+            self.quiesce();
+        }
+    }
 
     /// Adds a space whose sections invalidations wait for. Held weakly.
-    pub fn register(&self, _space: &Arc<DmaSpace>) {}
+    pub fn register(&self, space: &Arc<DmaSpace>) {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        spaces.retain(|known| known.strong_count() != 0);
+        spaces.push(Arc::downgrade(space));
+    }
+
+    /// What the translator has done so far.
+    #[must_use]
+    pub fn counters(&self) -> TranslatorCounters {
+        self.tally.snapshot()
+    }
+
+    /// Waits until every section of a registered space that is open now has ended.
+    fn quiesce(&self) {
+        let spaces: Vec<_> = self
+            .spaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for space in spaces {
+            space.quiesce();
+        }
+    }
+
+    fn dma(&self, request: &Request) -> Result<Translation, Blocked> {
+        let stamps = Stamps {
+            context: self.contexts.stamp(),
+            page: self.iotlb.stamp(),
+        };
+        let root = RootWord::from_bits(self.root.load(Ordering::Acquire)).pointer();
+        if translate::is_to_interrupt_range(request) {
+            self.interrupt_range(root.is_some())
+                .inspect_err(|_| self.tally.refused.add())?;
+        }
+        let Some(root) = root else {
+            self.tally.unchanged.add();
+            return Ok(translate::identity(request.address, None));
+        };
+        translate::check_mode(&self.capabilities, root.mode, request)
+            .inspect_err(|_| self.tally.refused.add())?;
+        self.context(root.table, request.source, &stamps)
+            .and_then(|context| {
+                context.admit(request)?;
+                match context.route {
+                    Route::PassThrough => {
+                        self.tally.unchanged_by_context.add();
+                        let limit = 1 << context.width;
+                        Ok(translate::identity(request.address, Some(limit)))
+                    }
+                    Route::SecondStage(table) => self
+                        .second_stage(&context, table, request, &stamps)
+                        .map_err(|reason| {
+                            Blocked::qualified(reason, context.fault_processing_disabled)
+                        }),
+                }
+            })
+            .inspect_err(|_| self.tally.blocked.add())
+    }
+
+    /// A request to the interrupt range is no DMA: with remapping on it is a faulty interrupt, with only translation on it
+    /// is aborted.
+    fn interrupt_range(&self, translating: bool) -> Result<(), Blocked> {
+        let remapping = self.interrupt_mode().table.is_some();
+        if remapping || translating {
+            return Err(Blocked {
+                reason: FaultReason::NotAnInterruptRequest,
+                record: remapping,
+            });
+        }
+        Ok(())
+    }
+
+    fn context(&self, root: Gpa, source: SourceId, stamps: &Stamps) -> Result<Context, Blocked> {
+        if let Some(context) = self.contexts.get(source) {
+            return Ok(context);
+        }
+        self.tally.context_misses.add();
+        let found = lookup(&*self.memory, &self.capabilities, root, source);
+        self.tally.table_reads.add(found.reads.into());
+        let context = found.context?;
+        self.contexts.insert(stamps.context, source, &context);
+        Ok(context)
+    }
+
+    /// A cached page without the right that is asked for is walked again: rights may have been added meanwhile, and a
+    /// fault is always fresh.
+    fn second_stage(
+        &self,
+        context: &Context,
+        table: Table,
+        request: &Request,
+        stamps: &Stamps,
+    ) -> Result<Translation, FaultReason> {
+        let space = Space {
+            domain: context.domain,
+            pasid: None,
+        };
+        if let Some(page) = self.iotlb.get(space, request.address)
+            && check_rights(page.perms, request.access).is_ok()
+        {
+            self.tally.page_hits.add();
+            return Ok(translate::answer(&page, request.address));
+        }
+        let walked = walk(&*self.memory, &self.capabilities, table, request.address);
+        self.tally.table_reads.add(walked.reads.into());
+        let page = walked
+            .page
+            .map_err(|error| translate::legacy_reason(error, request.access))?;
+        check_page(&page, request.access)?;
+        self.iotlb
+            .insert(stamps.page, space, request.address, &page);
+        self.tally.page_misses.add();
+        Ok(translate::answer(&page, request.address))
+    }
+
+    fn interrupt(
+        &self,
+        source: SourceId,
+        message: MsiMessage,
+    ) -> Result<MsiMessage, InterruptBlocked> {
+        let stamp = self.entries.stamp();
+        let mode = self.interrupt_mode();
+        let Routing::Remapped { table, index } = interrupt::route(&mode, message)? else {
+            return Ok(message);
+        };
+        let refusal = |blocked| InterruptBlocked { blocked, index };
+        let entry = if let Some(entry) = self.entries.get(index) {
+            self.tally.entry_hits.add();
+            entry
+        } else {
+            self.tally.entry_misses.add();
+            let entry = interrupt::read_entry(&*self.memory, &self.capabilities, &table, index)
+                .map_err(refusal)?;
+            self.entries.insert(stamp, index, entry);
+            entry
+        };
+        interrupt::validate(entry, source).map_err(refusal)?;
+        Ok(interrupt::deliver(entry, table.extended))
+    }
+
+    fn interrupt_mode(&self) -> InterruptMode {
+        *self
+            .interrupts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A bounded set-associative table of tagged words: the body of every cache.
+//!
+//! A hit takes no lock and writes nothing. Each set carries a sequence number that is odd while the set changes; a reader
+//! that saw it odd or changed reports a miss, which is always right. Writers of a set hold the lock that it shares with
+//! others.
+//!
+//! Stale results: whoever is going to read tables takes a [`Stamp`] before the first read, and hands it in with the
+//! result. [`Lines::start_drop`] outdates all stamps before it drops anything, and both the comparison of the stamp and
+//! the dropping of a line happen under the set's lock. So a result read before an invalidation is either in the table when
+//! the drop reaches its set, and is dropped, or comes later and is refused.
+
+use crate::sync::{AtomicU64, Mutex, Ordering, fence};
+use std::sync::{MutexGuard, PoisonError};
+
+/// Lines of a set.
+const WAYS: usize = 4;
+/// Locks that the sets share.
+const WRITERS: usize = 16;
+
+/// A point in time before which everything in the tables was still to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(u64);
+
+/// The table: lines of `TAG` words, by which they are found, and `VALUE` words. No tag in use has a first word of 0.
+#[derive(Debug)]
+pub(crate) struct Lines<const TAG: usize, const VALUE: usize> {
+    generation: AtomicU64,
+    sets: Box<[Set<TAG, VALUE>]>,
+    writers: Box<[Mutex<Writer>]>,
+}
+
+/// What the lock of a group of sets protects beside the sets.
+#[derive(Debug, Default)]
+struct Writer {
+    /// The way that is replaced next when a set is full.
+    victim: usize,
+    /// Lines in use.
+    used: usize,
+}
+
+#[derive(Debug)]
+struct Set<const TAG: usize, const VALUE: usize> {
+    sequence: AtomicU64,
+    ways: [Way<TAG, VALUE>; WAYS],
+}
+
+#[derive(Debug)]
+struct Way<const TAG: usize, const VALUE: usize> {
+    tag: [AtomicU64; TAG],
+    value: [AtomicU64; VALUE],
+}
+
+impl<const TAG: usize, const VALUE: usize> Lines<TAG, VALUE> {
+    /// A table of at least `lines` lines; of none it never hits.
+    pub(crate) fn new(lines: usize) -> Self {
+        let sets = match lines {
+            0 => 0,
+            _ => lines.div_ceil(WAYS).next_power_of_two(),
+        };
+        Self {
+            generation: AtomicU64::new(0),
+            sets: (0..sets).map(|_| Set::new()).collect(),
+            writers: (0..WRITERS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Number of sets: dropping more tags than that one by one costs more than looking at every line.
+    pub(crate) fn sets(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// A stamp for results that are read from now on.
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp(self.generation.load(Ordering::Acquire))
+    }
+
+    /// The value kept for `tag`.
+    pub(crate) fn get(&self, tag: &[u64; TAG]) -> Option<[u64; VALUE]> {
+        self.sets.get(self.index(tag))?.get(tag)
+    }
+
+    /// Keeps `value` for `tag`, unless something was dropped since `stamp`.
+    pub(crate) fn insert(&self, stamp: Stamp, tag: &[u64; TAG], value: [u64; VALUE]) {
+        let index = self.index(tag);
+        let Some(set) = self.sets.get(index) else {
+            return;
+        };
+        let mut writer = self.writer(index);
+        if self.stamp() != stamp {
+            return;
+        }
+        let way = if let Some(way) = set.position(|held| held == tag) {
+            way
+        } else if let Some(way) = set.position(|held| held[0] == 0) {
+            writer.used += 1;
+            way
+        } else {
+            writer.victim = (writer.victim + 1) % WAYS;
+            writer.victim
+        };
+        set.write(way, tag, &value);
+    }
+
+    /// Refuses every result stamped before this call, and lets lines be dropped.
+    pub(crate) fn start_drop(&self) -> Dropper<'_, TAG, VALUE> {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Dropper(self)
+    }
+
+    fn writer(&self, index: usize) -> MutexGuard<'_, Writer> {
+        self.writers[index % WRITERS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index(&self, tag: &[u64; TAG]) -> usize {
+        let hash = tag.iter().fold(0u64, |hash, word| {
+            let mixed = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^ mixed >> 32
+        });
+        usize::try_from(hash).unwrap_or(0) & self.sets.len().wrapping_sub(1)
+    }
+}
+
+/// The right to drop lines: stamps taken before it was made are outdated.
+#[derive(Debug)]
+pub(crate) struct Dropper<'a, const TAG: usize, const VALUE: usize>(&'a Lines<TAG, VALUE>);
+
+impl<const TAG: usize, const VALUE: usize> Dropper<'_, TAG, VALUE> {
+    /// Drops the line of `tag`; returns how many that were.
+    pub(crate) fn tag(&self, tag: &[u64; TAG]) -> u64 {
+        let index = self.0.index(tag);
+        let Some(set) = self.0.sets.get(index) else {
+            return 0;
+        };
+        let mut writer = self.0.writer(index);
+        let Some(way) = set.position(|held| held == tag) else {
+            return 0;
+        };
+        set.write(way, &[0; TAG], &[0; VALUE]);
+        writer.used -= 1;
+        1
+    }
+
+    /// Drops every line whose tag and value `named` accepts; returns how many that were.
+    pub(crate) fn matching(&self, named: impl Fn(&[u64; TAG], &[u64; VALUE]) -> bool) -> u64 {
+        let mut dropped = 0;
+        for first in 0..WRITERS.min(self.0.sets.len()) {
+            let mut writer = self.0.writer(first);
+            let sets = self.0.sets.iter().skip(first).step_by(WRITERS);
+            for (set, way) in sets.flat_map(|set| (0..WAYS).map(move |way| (set, way))) {
+                if writer.used == 0 {
+                    break;
+                }
+                let tag = set.ways[way].tag();
+                if tag[0] != 0 && named(&tag, &set.ways[way].value()) {
+                    set.write(way, &[0; TAG], &[0; VALUE]);
+                    writer.used -= 1;
+                    dropped += 1;
+                }
+            }
+        }
+        dropped
+    }
+
+    /// Drops every line; returns how many that were.
+    pub(crate) fn all(&self) -> u64 {
+        self.matching(|_, _| true)
+    }
+}
+
+impl<const TAG: usize, const VALUE: usize> Set<TAG, VALUE> {
+    fn new() -> Self {
+        Self {
+            sequence: AtomicU64::new(0),
+            ways: std::array::from_fn(|_| Way {
+                tag: std::array::from_fn(|_| AtomicU64::new(0)),
+                value: std::array::from_fn(|_| AtomicU64::new(0)),
+            }),
+        }
+    }
+
+    fn get(&self, tag: &[u64; TAG]) -> Option<[u64; VALUE]> {
+        let before = self.sequence.load(Ordering::Acquire);
+        if before & 1 != 0 {
+            return None;
+        }
+        let value = self.ways.iter().find(|way| way.is(tag))?.value();
+        fence(Ordering::Acquire);
+        (self.sequence.load(Ordering::Relaxed) == before).then_some(value)
+    }
+
+    /// The first way whose tag `wanted` accepts. For holders of the set's lock.
+    fn position(&self, wanted: impl Fn(&[u64; TAG]) -> bool) -> Option<usize> {
+        self.ways.iter().position(|way| wanted(&way.tag()))
+    }
+
+    /// Changes a way. For holders of the set's lock.
+    fn write(&self, way: usize, tag: &[u64; TAG], value: &[u64; VALUE]) {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence
+            .store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        let way = &self.ways[way];
+        for (slot, word) in way.tag.iter().zip(tag) {
+            slot.store(*word, Ordering::Relaxed);
+        }
+        for (slot, word) in way.value.iter().zip(value) {
+            slot.store(*word, Ordering::Relaxed);
+        }
+        self.sequence
+            .store(sequence.wrapping_add(2), Ordering::Release);
+    }
+}
+
+impl<const TAG: usize, const VALUE: usize> Way<TAG, VALUE> {
+    fn is(&self, tag: &[u64; TAG]) -> bool {
+        self.tag
+            .iter()
+            .zip(tag)
+            .all(|(held, word)| held.load(Ordering::Relaxed) == *word)
+    }
+
+    fn tag(&self) -> [u64; TAG] {
+        std::array::from_fn(|word| self.tag[word].load(Ordering::Relaxed))
+    }
+
+    fn value(&self) -> [u64; VALUE] {
+        std::array::from_fn(|word| self.value[word].load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! From a source id to its context in legacy mode: root entry, context entry, and what the context makes of a request.
+//!
+//! In each entry presence comes before reserved bits. Not supported: scalable mode.
+
+use super::Blocked;
+use crate::address::Gpa;
+use crate::capabilities::Capabilities;
+use crate::fault::FaultReason;
+use crate::ids::{DomainId, SourceId};
+use crate::memory::{PhysMem, load_entry};
+use crate::request::{AddressType, Request};
+use crate::spec::context::{
+    ContextHigh, ContextLow, TYPE_ALL, TYPE_PASS_THROUGH, TYPE_UNTRANSLATED,
+};
+use crate::spec::root::RootEntry;
+use crate::spec::{context, root};
+use crate::walk::second_stage::Table;
+use vm_memory::GuestAddress;
+
+/// A valid context entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The tag of everything that is cached through it.
+    pub domain: DomainId,
+    /// Qualified faults are not recorded (FPD).
+    pub fault_processing_disabled: bool,
+    /// Translation and translated requests are allowed (TT = 01).
+    pub ats: bool,
+    /// Untranslated requests must be below 2^`width`.
+    pub width: u8,
+    /// What becomes of them.
+    pub route: Route,
+}
+
+/// Where a context sends untranslated requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// They pass unchanged.
+    PassThrough,
+    /// Through these tables.
+    SecondStage(Table),
+}
+
+impl Context {
+    /// Checks whether the context allows the request at all.
+    ///
+    /// # Errors
+    /// The address is too wide or the address type is not allowed.
+    pub fn admit(&self, request: &Request) -> Result<(), Blocked> {
+        let blocked = |reason| Err(Blocked::qualified(reason, self.fault_processing_disabled));
+        if request.address_type != AddressType::Untranslated && !self.ats {
+            return blocked(FaultReason::AtsBlocked);
+        }
+        if request.address.0 >> self.width != 0 {
+            return blocked(FaultReason::BeyondWidth);
+        }
+        Ok(())
+    }
+}
+
+/// A context read from memory and what it cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The context, or why there is none.
+    pub context: Result<Context, Blocked>,
+    /// Entries read.
+    pub reads: u32,
+}
+
+/// Reads the context of `source` below the root table at `root`.
+pub fn lookup<M: PhysMem + ?Sized>(
+    memory: &M,
+    capabilities: &Capabilities,
+    root: Gpa,
+    source: SourceId,
+) -> Found {
+    match read_root(memory, capabilities, root, source) {
+        Err(blocked) => Found {
+            context: Err(blocked),
+            reads: 1,
+        },
+        Ok(table) => Found {
+            context: read_context(memory, capabilities, table, source),
+            reads: 2,
+        },
+    }
+}
+
+fn read_root<M: PhysMem + ?Sized>(
+    memory: &M,
+    capabilities: &Capabilities,
+    table: Gpa,
+    source: SourceId,
+) -> Result<Gpa, Blocked> {
+    let address = table.0 | (u64::from(source.bus()) * root::ENTRY_SIZE);
+    let [low, high] = load_entry(memory, GuestAddress(address))
+        .map_err(|_| Blocked::always(FaultReason::RootUnreadable))?;
+    let entry = RootEntry::from_bits(low);
+    if !entry.present() {
+        return Err(Blocked::always(FaultReason::RootNotPresent));
+    }
+    if high != 0 || entry.reserved() != 0 || !capabilities.is_host_address(entry.table()) {
+        return Err(Blocked::always(FaultReason::RootReserved));
+    }
+    Ok(entry.table())
+}
+
+fn read_context<M: PhysMem + ?Sized>(
+    memory: &M,
+    capabilities: &Capabilities,
+    table: Gpa,
+    source: SourceId,
+) -> Result<Context, Blocked> {
+    let address = table.0 | (u64::from(source.devfn()) * context::ENTRY_SIZE);
+    let [low, high] = load_entry(memory, GuestAddress(address))
+        .map_err(|_| Blocked::always(FaultReason::ContextUnreadable))?;
+    let (low, high) = (ContextLow::from_bits(low), ContextHigh::from_bits(high));
+    let fpd = low.fault_processing_disabled();
+    if !low.present() {
+        return Err(Blocked::qualified(FaultReason::ContextNotPresent, fpd));
+    }
+    decode(capabilities, low, high).map_err(|reason| Blocked::qualified(reason, fpd))
+}
+
+fn decode(
+    capabilities: &Capabilities,
+    low: ContextLow,
+    high: ContextHigh,
+) -> Result<Context, FaultReason> {
+    let domain = DomainId(high.domain());
+    let pass_through = low.translation_type() == TYPE_PASS_THROUGH;
+    let reserved = low.reserved() != 0 || high.reserved_0() != 0 || high.reserved_1() != 0;
+    // Pass-through ignores the table pointer.
+    let bad_table = !pass_through && !capabilities.is_host_address(low.table());
+    if reserved || bad_table || !capabilities.is_domain_id(domain) {
+        return Err(FaultReason::ContextReserved);
+    }
+    let levels = capabilities
+        .second_stage_levels(high.address_width())
+        .ok_or(FaultReason::ContextInvalid)?;
+    let table_width = 12 + 9 * levels;
+    let (route, width) = match low.translation_type() {
+        TYPE_PASS_THROUGH if capabilities.pass_through() => {
+            if high.address_width() != capabilities.largest_aw() {
+                return Err(FaultReason::BeyondWidth);
+            }
+            (Route::PassThrough, table_width)
+        }
+        TYPE_UNTRANSLATED => second_stage(capabilities, low, levels),
+        TYPE_ALL if capabilities.device_tlb() => second_stage(capabilities, low, levels),
+        _ => return Err(FaultReason::ContextInvalid),
+    };
+    Ok(Context {
+        domain,
+        fault_processing_disabled: low.fault_processing_disabled(),
+        ats: low.translation_type() == TYPE_ALL,
+        width: u8::try_from(width).map_err(|_| FaultReason::ContextInvalid)?,
+        route,
+    })
+}
+
+/// The route through tables of `levels` levels, and the width that they and the unit allow.
+fn second_stage(capabilities: &Capabilities, low: ContextLow, levels: u32) -> (Route, u32) {
+    let route = Route::SecondStage(Table {
+        address: low.table(),
+        levels,
+    });
+    (route, capabilities.address_bits().min(12 + 9 * levels))
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What must hold however the threads of devices and of the guest interleave, explored over random schedules.
+
+use super::*;
+use crate::dma::Translate;
+use crate::ids::{DomainId, Requester};
+use crate::invalidation::FunctionMask;
+use crate::memory::Ram;
+use crate::sync::{explore, step};
+use shuttle::rand::Rng;
+use vm_memory::Bytes;
+
+const SCHEDULES: usize = 1000;
+const OLD: u64 = 0x9000;
+const NEW: u64 = 0xa000;
+
+/// Lets the others come any distance first.
+fn delay(most: u32) {
+    for _ in 0..shuttle::rand::thread_rng().gen_range(0..most) {
+        step();
+    }
+}
+
+/// Lets other threads run between a translation and the access.
+#[derive(Debug)]
+struct Slow(Arc<Translator>);
+
+impl Translate for Slow {
+    fn translate(&self, request: &Request) -> Result<Translation, Fault> {
+        let answer = self.0.translate(request);
+        step();
+        answer
+    }
+}
+
+struct Machine {
+    tables: Arc<FakeMem>,
+    translator: Arc<Translator>,
+    ram: Arc<Ram>,
+    space: Arc<DmaSpace>,
+}
+
+/// A device whose IOVA 0x1000 is page [`OLD`] of RAM.
+fn machine() -> Machine {
+    let Bench { memory, translator } = Bench::standard();
+    let translator = Arc::new(translator);
+    let ram = Arc::new(Ram::from_ranges(&[(GuestAddress(0x8000), 0x4000)]).unwrap());
+    let requester = Arc::new(Requester::new(DEVICE));
+    requester.set_bus_master(true);
+    let slow = Arc::new(Slow(Arc::clone(&translator)));
+    let space = DmaSpace::translated(Arc::clone(&ram), requester, None, slow);
+    translator.register(&space);
+    Machine {
+        tables: memory,
+        translator,
+        ram,
+        space,
+    }
+}
+
+/// While two threads write to IOVA 0x1000, `edit` takes it away from [`OLD`] and `forbid` says so to the unit. From then on
+/// the page is the guest's, and `after` is what the device gets.
+fn page_taken_from_a_busy_device(
+    edit: &'static [(u64, u64)],
+    forbid: fn(&Translator),
+    after: Result<u64, (u8, bool)>,
+) {
+    explore(
+        move || {
+            let machine = machine();
+            let devices: Vec<_> = (0..2)
+                .map(|_| {
+                    let space = Arc::clone(&machine.space);
+                    shuttle::thread::spawn(move || {
+                        for _ in 0..2 {
+                            let _blocked = space.section().write(Iova(0x1000), &[0xee]);
+                        }
+                    })
+                })
+                .collect();
+            delay(80);
+            for (gpa, word) in edit {
+                machine.tables.set(*gpa, *word);
+            }
+            forbid(&machine.translator);
+            machine.ram.write_obj(0x55u8, GuestAddress(OLD)).unwrap();
+            for device in devices {
+                device.join().unwrap();
+            }
+            let held: u8 = machine.ram.read_obj(GuestAddress(OLD)).unwrap();
+            assert_eq!(held, 0x55, "a write landed after the invalidation");
+            let request = Request::untranslated(DEVICE, Iova(0x1000), Access::Read);
+            let outcome = machine.translator.translate(&request);
+            assert_eq!(
+                outcome
+                    .map(|found| found.gpa.0)
+                    .map_err(|fault| (fault.reason.code(), fault.record)),
+                after,
+                "a stale result was kept"
+            );
+        },
+        SCHEDULES,
+    );
+}
+
+#[test]
+fn page_invalidation_ends_every_dma_to_the_old_page() {
+    page_taken_from_a_busy_device(
+        &[(0x6008, NEW | 3)],
+        |translator| {
+            translator.invalidate(&[Invalidation::IotlbPages {
+                domain: DomainId(5),
+                range: crate::address::IovaRange::aligned_block(Iova(0x1000), 0),
+                leaf_only: true,
+            }]);
+        },
+        Ok(NEW),
+    );
+}
+
+#[test]
+fn domain_invalidation_ends_every_dma_to_the_old_page() {
+    page_taken_from_a_busy_device(
+        &[(0x6008, 0)],
+        |translator| translator.invalidate(&[Invalidation::IotlbDomain(DomainId(5))]),
+        Err((0x6, true)),
+    );
+}
+
+/// The device moves to domain 6, whose pages were never cached.
+#[test]
+fn context_invalidation_ends_every_dma_through_the_old_domain() {
+    page_taken_from_a_busy_device(
+        &[(0x2080, 0), (0x2088, 0x0601), (0x2080, 0x1_3001)],
+        |translator| {
+            translator.invalidate(&[
+                Invalidation::ContextDevice {
+                    domain: DomainId(5),
+                    source: DEVICE,
+                    mask: FunctionMask::Exact,
+                },
+                Invalidation::IotlbDomain(DomainId(5)),
+            ]);
+        },
+        Ok(0x1_9000),
+    );
+}
+
+/// Another root table, whose tables are empty.
+#[test]
+fn new_root_ends_every_dma_through_the_old_tables() {
+    page_taken_from_a_busy_device(
+        &[],
+        |translator| {
+            translator.set_translation(Some(RootPointer {
+                table: GuestAddress(0x4_0000),
+                mode: TableMode::Legacy,
+            }));
+        },
+        Err((0x1, true)),
+    );
+}
+
+#[test]
+fn interrupt_entry_is_never_stale_after_its_invalidation() {
+    explore(
+        || {
+            let Bench { memory, translator } = Bench::standard();
+            let translator = Arc::new(translator);
+            memory.set(0x7000, 0x0030_0001);
+            translator.set_interrupts(InterruptMode {
+                table: Some(InterruptTable {
+                    table: GuestAddress(0x7000),
+                    entries: 256,
+                    extended: true,
+                }),
+                compatibility_allowed: false,
+            });
+            let message = MsiMessage {
+                address: 0xfee0_0010,
+                data: 0,
+            };
+            let sender = {
+                let translator = Arc::clone(&translator);
+                shuttle::thread::spawn(move || {
+                    translator.remap(DEVICE, message).unwrap();
+                })
+            };
+            delay(30);
+            memory.set(0x7000, 0x0031_0001);
+            translator.invalidate(&[Invalidation::InterruptIndex { first: 0, count: 1 }]);
+            sender.join().unwrap();
+            let data = translator.remap(DEVICE, message).unwrap().data;
+            assert_eq!(data & 0xff, 0x31);
+        },
+        SCHEDULES,
+    );
+}
