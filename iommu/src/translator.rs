@@ -14,8 +14,10 @@
 //! Not supported: scalable mode, translation requests of devices.
 
 mod counters;
+mod mode;
 
 pub use counters::TranslatorCounters;
+pub use mode::{InterruptMode, InterruptTable, RootPointer, TableMode};
 
 use crate::address::Gpa;
 use crate::cache::Stamp;
@@ -35,52 +37,9 @@ use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
 use crate::translate::context::{Context, Route, lookup};
 use crate::translate::{self, Blocked, check_page, check_rights};
 use crate::walk::second_stage::{Table, walk};
-use bitfield_struct::bitfield;
 use counters::Tally;
+use mode::RootWord;
 use std::sync::{Arc, PoisonError, Weak};
-
-/// How the root table is to be read (RTADDR.TTM).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TableMode {
-    /// Legacy mode.
-    #[default]
-    Legacy,
-    /// Scalable mode.
-    Scalable,
-    /// A reserved value.
-    Reserved,
-    /// Every request is aborted.
-    Abort,
-}
-
-/// Where the root table is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RootPointer {
-    /// The table, 4 KiB aligned.
-    pub table: Gpa,
-    /// How it is to be read.
-    pub mode: TableMode,
-}
-
-/// Where the interrupt remapping table is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InterruptTable {
-    /// The table, 4 KiB aligned.
-    pub table: Gpa,
-    /// Number of entries, 2 to 65536.
-    pub entries: u32,
-    /// Destinations are 32-bit APIC ids (EIME).
-    pub extended: bool,
-}
-
-/// How interrupts are treated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InterruptMode {
-    /// The table, or `None` when interrupts pass unchanged.
-    pub table: Option<InterruptTable>,
-    /// Compatibility-format interrupts pass although there is a table (CFIS).
-    pub compatibility_allowed: bool,
-}
 
 /// How much is remembered, in entries. Each is rounded up to a power of two of at least 4; 0 remembers nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,41 +69,6 @@ impl Default for CacheSizes {
             pages: 8192,
             interrupts: 1024,
         }
-    }
-}
-
-/// A root pointer in one word, so that a request reads it whole without a lock.
-#[bitfield(u64)]
-struct RootWord {
-    enabled: bool,
-    #[bits(2)]
-    mode: u8,
-    #[bits(9)]
-    __: u16,
-    #[bits(52)]
-    page: u64,
-}
-
-impl RootWord {
-    fn of(root: Option<RootPointer>) -> Self {
-        root.map_or(Self::new(), |root| {
-            Self::new()
-                .with_enabled(true)
-                .with_mode(root.mode as u8)
-                .with_page(root.table.0 >> 12)
-        })
-    }
-
-    fn pointer(self) -> Option<RootPointer> {
-        self.enabled().then(|| RootPointer {
-            table: vm_memory::GuestAddress(self.page() << 12),
-            mode: match self.mode() {
-                0 => TableMode::Legacy,
-                1 => TableMode::Scalable,
-                2 => TableMode::Reserved,
-                _ => TableMode::Abort,
-            },
-        })
     }
 }
 
