@@ -13,6 +13,7 @@ pub mod address;
 pub mod capabilities;
 pub mod counters;
 pub mod dma;
+pub mod dmar;
 pub mod fault;
 pub mod ids;
 pub mod interrupt;
