@@ -5,20 +5,28 @@
 //! only after every section that could hold the old translation has ended ([`DmaSpace::quiesce`]), so no write of a device
 //! lands in a page after the guest was told that the page is free.
 //!
-//! Lock rule: sections of one space do not nest on one thread, and nothing inside a section waits for the guest.
+//! A fault in the middle of a transfer ends it there: what came before has happened, as on a bus.
+//!
+//! There is no other way to keep guest memory in use: whoever hands pieces of it to the host (file I/O, sockets) does so
+//! within a section and ends the section after the host is done with them.
+//!
+//! Lock rule: sections of one space do not nest on one thread, and nothing inside a section waits for the guest or for an
+//! invalidation.
 
 use crate::address::{Gpa, Iova};
 use crate::fault::Fault;
 use crate::ids::{Pasid, Requester};
 use crate::memory::Ram;
-use crate::request::{Access, AddressType, Perms, Request, Translation};
+use crate::request::{Access, Request, Translation};
 use crate::sync::{RwLock, RwLockReadGuard};
+use crate::translate::identity;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 use vm_memory::{
-    GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryError, Permissions, VolatileSlice,
-    guest_memory::GuestMemorySliceIterator,
+    Address, GuestAddress, GuestMemory, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion,
+    Permissions, VolatileSlice, guest_memory::GuestMemorySliceIterator,
 };
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Translates the requests of devices.
 pub trait Translate: fmt::Debug + Send + Sync {
@@ -113,20 +121,11 @@ impl DmaSpace {
             return Err(DmaError::NotBusMaster(address));
         }
         let Some(translate) = &self.translate else {
-            return Ok(Translation {
-                gpa: GuestAddress(address.0),
-                len: u64::MAX - address.0,
-                perms: Perms::READ_WRITE,
-            });
+            return Ok(identity(address, None));
         };
         let request = Request {
-            source: self.requester.source(),
             pasid: self.pasid,
-            address,
-            access,
-            address_type: AddressType::Untranslated,
-            execute: false,
-            privileged: false,
+            ..Request::untranslated(self.requester.source(), address, access)
         };
         translate
             .translate(&request)
@@ -175,7 +174,30 @@ impl DmaSection<'_> {
         Ok(())
     }
 
-    fn pieces(&self, iova: Iova, len: usize, access: Access) -> Pieces<'_> {
+    /// Reads a value at `iova`.
+    ///
+    /// # Errors
+    /// The first address that could not be read.
+    pub fn read_value<T: FromBytes + IntoBytes>(&self, iova: Iova) -> Result<T, DmaError> {
+        let mut value = T::new_zeroed();
+        self.read(iova, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// Writes `value` at `iova`.
+    ///
+    /// # Errors
+    /// The first address that could not be written; everything before it has been.
+    pub fn write_value<T: IntoBytes + Immutable>(
+        &self,
+        iova: Iova,
+        value: &T,
+    ) -> Result<(), DmaError> {
+        self.write(iova, value.as_bytes())
+    }
+
+    /// The pieces of RAM behind `len` bytes from `iova` on, for host I/O. They must not outlive the section.
+    pub fn pieces(&self, iova: Iova, len: usize, access: Access) -> Pieces<'_> {
         Pieces {
             space: self.space,
             next: Some(iova),
@@ -217,7 +239,6 @@ struct RegionSlice {
 
 impl RegionSlice {
     fn new(ram: &Ram, gpa: Gpa) -> Option<Self> {
-        use vm_memory::{Address, GuestMemoryRegion};
         let (region, offset) = ram.to_region_addr(gpa)?;
         let left = region.len().checked_sub(offset.raw_value())?;
         Some(Self {
@@ -295,3 +316,6 @@ fn access_of(permissions: Permissions) -> Access {
         Permissions::ReadWrite => Access::Atomic,
     }
 }
+
+#[cfg(test)]
+mod tests;
