@@ -62,6 +62,7 @@ thread_local! {
 
 impl ShardedCounter {
     /// Adds 1.
+    #[inline]
     pub(crate) fn add(&self) {
         let shard = SHARD.with(|shard| *shard);
         self.shards[shard].0.fetch_add(1, Ordering::Relaxed);

@@ -52,6 +52,7 @@ impl ContextCache {
         self.0.stamp()
     }
 
+    #[inline]
     pub(crate) fn get(&self, source: SourceId) -> Option<Context> {
         self.0.get(&tag(source)).map(decode)
     }

@@ -90,6 +90,7 @@ impl Iotlb {
     }
 
     /// The page of `space` that contains `address`.
+    #[inline]
     pub(crate) fn get(&self, space: Space, address: Iova) -> Option<Page> {
         let sizes = self.sizes.load(Ordering::Relaxed);
         (0..SIZES)

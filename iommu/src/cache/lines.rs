@@ -39,7 +39,9 @@ struct Writer {
     used: usize,
 }
 
+/// Aligned so that a lookup touches as few cache lines as can be.
 #[derive(Debug)]
+#[repr(align(128))]
 struct Set<const TAG: usize, const VALUE: usize> {
     sequence: AtomicU64,
     ways: [Way<TAG, VALUE>; WAYS],
@@ -76,6 +78,7 @@ impl<const TAG: usize, const VALUE: usize> Lines<TAG, VALUE> {
     }
 
     /// The value kept for `tag`.
+    #[inline]
     pub(crate) fn get(&self, tag: &[u64; TAG]) -> Option<[u64; VALUE]> {
         self.sets.get(self.index(tag))?.get(tag)
     }
@@ -115,10 +118,11 @@ impl<const TAG: usize, const VALUE: usize> Lines<TAG, VALUE> {
     }
 
     fn index(&self, tag: &[u64; TAG]) -> usize {
-        let hash = tag.iter().fold(0u64, |hash, word| {
-            let mixed = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            mixed ^ mixed >> 32
-        });
+        let folded = tag
+            .iter()
+            .fold(0u64, |hash, word| hash.rotate_left(5) ^ word);
+        // The high bits of the product depend on every bit of the tag.
+        let hash = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         usize::try_from(hash).unwrap_or(0) & self.sets.len().wrapping_sub(1)
     }
 }
@@ -181,6 +185,7 @@ impl<const TAG: usize, const VALUE: usize> Set<TAG, VALUE> {
         }
     }
 
+    #[inline]
     fn get(&self, tag: &[u64; TAG]) -> Option<[u64; VALUE]> {
         let before = self.sequence.load(Ordering::Acquire);
         if before & 1 != 0 {
