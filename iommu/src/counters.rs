@@ -3,6 +3,7 @@
 
 use crate::fault::{Fault, FaultReason};
 use crate::invalidation::Invalidation;
+use crate::translator::TranslatorCounters;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A snapshot of the unit's counters.
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub struct Counters {
     /// Requests of devices that were answered, blocked ones included.
     pub translations: u64,
+    /// What translation and its caches have done for them.
+    pub translator: TranslatorCounters,
     /// Interrupts that were remapped or passed.
     pub interrupts: u64,
     /// Blocked requests and interrupts by reason, in the order of the reason codes; reasons that never occurred are absent.
@@ -80,7 +83,6 @@ impl ShardedCounter {
 /// The counters themselves.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    pub(crate) translations: ShardedCounter,
     pub(crate) interrupts: ShardedCounter,
     faults: [AtomicU64; 256],
     pub(crate) faults_lost: AtomicU64,
@@ -97,7 +99,6 @@ pub(crate) struct Tally {
 impl Default for Tally {
     fn default() -> Self {
         Self {
-            translations: ShardedCounter::default(),
             interrupts: ShardedCounter::default(),
             faults: std::array::from_fn(|_| AtomicU64::new(0)),
             faults_lost: AtomicU64::default(),
@@ -147,10 +148,11 @@ impl Tally {
     }
 
     /// The numbers now. They are read one after the other, so they may be apart by what happens meanwhile.
-    pub(crate) fn snapshot(&self) -> Counters {
+    pub(crate) fn snapshot(&self, translator: TranslatorCounters) -> Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
-            translations: self.translations.get(),
+            translations: translator.translations,
+            translator,
             interrupts: self.interrupts.get(),
             faults: FaultReason::ALL
                 .iter()
@@ -205,7 +207,7 @@ mod tests {
         };
         assert_eq!(tally.fault(&fault), 1);
         assert_eq!(tally.fault(&fault), 2);
-        let counters = tally.snapshot();
+        let counters = tally.snapshot(TranslatorCounters::default());
         assert_eq!(counters.faults, [(FaultReason::SourceValidation, 2)]);
         assert_eq!(counters.faults_total(), 2);
     }

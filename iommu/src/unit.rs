@@ -194,7 +194,7 @@ impl Unit {
     /// What the unit has done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.tally.snapshot()
+        self.tally.snapshot(self.translator.counters())
     }
 
     fn shell(&self) -> MutexGuard<'_, Shell> {
@@ -260,7 +260,6 @@ impl Unit {
 
 impl Translate for Unit {
     fn translate(&self, request: &Request) -> Result<Translation, Fault> {
-        self.tally.translations.add();
         self.translator
             .translate(request)
             .inspect_err(|fault| self.record(fault))
