@@ -81,3 +81,11 @@ pub enum Invalidation {
         count: u32,
     },
 }
+
+impl Invalidation {
+    /// Whether interrupt remapping table entries are named, rather than what DMA goes through.
+    #[must_use]
+    pub const fn names_interrupts(&self) -> bool {
+        matches!(self, Self::InterruptGlobal | Self::InterruptIndex { .. })
+    }
+}

@@ -4,11 +4,11 @@
 //!
 //! A thin shell around pure functions. A hit takes no lock. No result that was read before an invalidation can be found
 //! after it: whoever reads tables takes the caches' stamps first, then the root pointer, and a cache refuses a result whose
-//! stamp is older than a drop. What was found before the drop may still be in use, but only inside a DMA section, and
-//! [`Translator::invalidate`] and [`Translator::set_translation`] return only when every section of the registered spaces
-//! that was open has ended.
+//! stamp is older than a drop. What was found before the drop may still be in use, but only inside a DMA section of a
+//! registered space or inside an interrupt section, and whoever drops it returns only when every section that was open has
+//! ended.
 //!
-//! Lock rule: no lock is held while tables are read or sections are waited for. A thread inside a DMA section must not
+//! Lock rule: no lock is held while tables are read or sections are waited for. A thread inside a section must not
 //! invalidate, or it waits for itself.
 //!
 //! Not supported: scalable mode, translation requests of devices.
@@ -33,7 +33,7 @@ use crate::invalidation::Invalidation;
 use crate::memory::PhysMem;
 use crate::msi::MsiMessage;
 use crate::request::{Request, Translation};
-use crate::sync::{AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{AtomicU64, Mutex, Ordering, RwLock, RwLockReadGuard};
 use crate::translate::context::{Context, Route, lookup};
 use crate::translate::{self, Blocked, check_page, check_rights};
 use crate::walk::second_stage::{Table, walk};
@@ -89,8 +89,16 @@ pub struct Translator {
     iotlb: Iotlb,
     entries: InterruptCache,
     spaces: Mutex<Vec<Weak<DmaSpace>>>,
+    /// Held for reading from the remapping of an interrupt to its delivery.
+    deliveries: RwLock<()>,
     tally: Tally,
 }
+
+/// The right to deliver what [`Translator::remap`] returned, until dropped.
+#[derive(Debug)]
+pub struct InterruptSection<'a>(
+    #[expect(dead_code, reason = "held, not used")] RwLockReadGuard<'a, ()>,
+);
 
 impl Translator {
     /// A translator that lets everything through, with caches of the default sizes.
@@ -115,6 +123,7 @@ impl Translator {
             iotlb: Iotlb::new(sizes.pages),
             entries: InterruptCache::new(sizes.interrupts),
             spaces: Mutex::new(Vec::new()),
+            deliveries: RwLock::new(()),
             tally: Tally::default(),
         }
     }
@@ -129,13 +138,15 @@ impl Translator {
         self.quiesce();
     }
 
-    /// Sets how interrupts are treated and drops every cached table entry.
+    /// Sets how interrupts are treated and drops every cached table entry. Returns when no interrupt section can still
+    /// deliver what held before.
     pub fn set_interrupts(&self, mode: InterruptMode) {
         *self
             .interrupts
             .write()
             .unwrap_or_else(PoisonError::into_inner) = mode;
         self.tally.dropped.add(self.entries.drop_all());
+        self.finish_deliveries();
     }
 
     /// Translates one request. The answer may be used until the end of the DMA section in which it was asked for.
@@ -150,7 +161,19 @@ impl Translator {
         })
     }
 
-    /// Remaps one interrupt.
+    /// Opens a section in which remapped interrupts are delivered. Keep it short: invalidations wait for it. Sections do
+    /// not nest on one thread.
+    #[must_use]
+    pub fn interrupt_section(&self) -> InterruptSection<'_> {
+        let guard = self
+            .deliveries
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        InterruptSection(guard)
+    }
+
+    /// Remaps one interrupt. The message may be delivered until the end of the interrupt section in which it was asked
+    /// for.
     ///
     /// # Errors
     /// The interrupt is blocked.
@@ -165,9 +188,9 @@ impl Translator {
         })
     }
 
-    /// Drops what `batch` names; returns when no DMA section can still use it. Interrupt entries are waited for by nobody.
+    /// Drops what `batch` names; returns when no DMA section and no interrupt section can still use it.
     pub fn invalidate(&self, batch: &[Invalidation]) {
-        let mut wait = false;
+        let (mut dma, mut interrupts) = (false, false);
         for invalidation in batch {
             let dropped = match *invalidation {
                 Invalidation::ContextGlobal => self.contexts.drop_all(),
@@ -186,13 +209,17 @@ impl Translator {
                 }
             };
             self.tally.dropped.add(dropped);
-            wait |= !matches!(
-                invalidation,
-                Invalidation::InterruptGlobal | Invalidation::InterruptIndex { .. }
-            );
+            if invalidation.names_interrupts() {
+                interrupts = true;
+            } else {
+                dma = true;
+            }
         }
-        if wait {
+        if dma {
             self.quiesce();
+        }
+        if interrupts {
+            self.finish_deliveries();
         }
     }
 
@@ -221,6 +248,15 @@ impl Translator {
         for space in spaces {
             space.quiesce();
         }
+    }
+
+    /// Waits until every interrupt section that is open now has ended.
+    fn finish_deliveries(&self) {
+        drop(
+            self.deliveries
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
     }
 
     fn dma(&self, request: &Request) -> Result<Translation, Blocked> {

@@ -166,6 +166,15 @@ impl Unit {
         space
     }
 
+    /// Remaps an interrupt and delivers it to `processors`, or records why it is blocked. An invalidation of interrupt
+    /// entries that forbids the message completes only after the delivery.
+    pub fn remap_to(&self, source: SourceId, message: MsiMessage, processors: &dyn MsiSink) {
+        let _section = self.translator.interrupt_section();
+        if let Some(remapped) = self.remap(source, message) {
+            processors.deliver(remapped);
+        }
+    }
+
     /// Remaps an interrupt that is being sent; `None` when it is blocked, which is then recorded.
     pub fn remap(&self, source: SourceId, message: MsiMessage) -> Option<MsiMessage> {
         self.tally.interrupts.add();

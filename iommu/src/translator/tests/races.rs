@@ -8,6 +8,8 @@ use crate::invalidation::FunctionMask;
 use crate::memory::Ram;
 use crate::sync::{explore, step};
 use shuttle::rand::Rng;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use vm_memory::Bytes;
 
 const SCHEDULES: usize = 1000;
@@ -192,6 +194,49 @@ fn interrupt_entry_is_never_stale_after_its_invalidation() {
             sender.join().unwrap();
             let data = translator.remap(DEVICE, message).unwrap().data;
             assert_eq!(data & 0xff, 0x31);
+        },
+        SCHEDULES,
+    );
+}
+
+/// After the invalidation the old vector belongs to the guest, which may have given it to another device.
+#[test]
+fn interrupt_is_not_delivered_by_its_old_entry_after_the_invalidation() {
+    explore(
+        || {
+            let Bench { memory, translator } = Bench::standard();
+            let translator = Arc::new(translator);
+            memory.set(0x7000, 0x0030_0001);
+            translator.set_interrupts(InterruptMode {
+                table: Some(InterruptTable {
+                    table: GuestAddress(0x7000),
+                    entries: 256,
+                    extended: true,
+                }),
+                compatibility_allowed: false,
+            });
+            let freed = Arc::new(AtomicBool::new(false));
+            let sender = {
+                let (translator, freed) = (Arc::clone(&translator), Arc::clone(&freed));
+                shuttle::thread::spawn(move || {
+                    for _ in 0..3 {
+                        let _section = translator.interrupt_section();
+                        let message = MsiMessage {
+                            address: 0xfee0_0010,
+                            data: 0,
+                        };
+                        let vector = translator.remap(DEVICE, message).unwrap().data & 0xff;
+                        (0..4).for_each(|_| step());
+                        let late = vector == 0x30 && freed.load(SeqCst);
+                        assert!(!late, "the old vector was delivered late");
+                    }
+                })
+            };
+            delay(30);
+            memory.set(0x7000, 0x0031_0001);
+            translator.invalidate(&[Invalidation::InterruptIndex { first: 0, count: 1 }]);
+            freed.store(true, SeqCst);
+            sender.join().unwrap();
         },
         SCHEDULES,
     );
