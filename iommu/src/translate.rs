@@ -4,7 +4,7 @@
 
 pub mod context;
 
-use crate::address::{Gpa, Iova};
+use crate::address::Iova;
 use crate::capabilities::Capabilities;
 use crate::fault::FaultReason;
 use crate::request::{Access, Perms, Request, Translation};
@@ -89,7 +89,7 @@ pub fn identity(address: Iova, limit: Option<u64>) -> Translation {
 /// Checks what a walk found before it is remembered.
 ///
 /// # Errors
-/// The page touches the interrupt range although the request would have the rights; rights come first.
+/// A right is missing, which comes first, or the page touches the interrupt range.
 pub fn check_page(page: &Page, access: Access) -> Result<(), FaultReason> {
     check_rights(page.perms, access)?;
     if page.gpa.0 <= INTERRUPT_RANGE.1 && page.last().0 >= INTERRUPT_RANGE.0 {
@@ -132,10 +132,4 @@ pub fn legacy_reason(error: WalkError, access: Access) -> FaultReason {
         WalkError::NotPresent if access.writes() => FaultReason::NoWrite,
         WalkError::NotPresent => FaultReason::NoRead,
     }
-}
-
-/// Whether `address` lies in the interrupt range.
-#[must_use]
-pub const fn is_interrupt_address(address: Gpa) -> bool {
-    INTERRUPT_RANGE.0 <= address.0 && address.0 <= INTERRUPT_RANGE.1
 }

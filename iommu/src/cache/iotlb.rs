@@ -144,12 +144,10 @@ impl Iotlb {
             domain,
             pasid: None,
         };
-        let blocks: Vec<(u8, u64, u64)> = (0..SIZES)
-            .map(|size| {
-                let first = range.start().0 >> shift(size);
-                (size, first, range.last().0 >> shift(size))
-            })
-            .collect();
+        let blocks = [0, 1, 2].map(|size: u8| {
+            let first = range.start().0 >> shift(size);
+            (size, first, range.last().0 >> shift(size))
+        });
         let total = blocks.iter().fold(0u64, |sum, (_, first, last)| {
             sum.saturating_add(last - first)
         });

@@ -237,6 +237,8 @@ fn large_page_over_the_interrupt_range_faults_0x0e() {
     assert_eq!(bench.read(0x20_0000), Err((0xe, true)));
     bench.memory.set(0x5008, 0xfec0_0083);
     assert_eq!(bench.read(0x20_0000), Ok(0xfec0_0000));
+    bench.memory.set(0x4008, 0xc000_0083);
+    assert_eq!(bench.read(0x4000_0000), Err((0xe, true)));
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn large_page_that_is_not_offered_faults_0x0c() {
 #[test]
 fn page_size_bit_at_level_four_faults_0x0c() {
     let bench = Bench::standard();
-    bench.memory.set(0x3000, 0x4083);
+    bench.memory.set(0x3000, 0x83);
     assert_eq!(bench.read(0x1000), Err((0xc, true)));
 }
 
