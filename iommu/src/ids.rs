@@ -69,6 +69,7 @@ pub struct DomainId(pub u16);
 pub struct Requester {
     source: AtomicU16,
     bus_master: AtomicBool,
+    revoked_above: AtomicBool,
 }
 
 impl Requester {
@@ -78,6 +79,7 @@ impl Requester {
         Self {
             source: AtomicU16::new(source.0),
             bus_master: AtomicBool::new(false),
+            revoked_above: AtomicBool::new(false),
         }
     }
 
@@ -95,12 +97,17 @@ impl Requester {
     /// Whether requests may be sent at all (the bus master enable bit of the function and of the bridges above it).
     #[must_use]
     pub fn is_bus_master(&self) -> bool {
-        self.bus_master.load(Ordering::Acquire)
+        self.bus_master.load(Ordering::Acquire) && !self.revoked_above.load(Ordering::Acquire)
     }
 
-    /// Allows or forbids requests.
+    /// Allows or forbids requests: the function's own bit.
     pub fn set_bus_master(&self, enabled: bool) {
         self.bus_master.store(enabled, Ordering::Release);
+    }
+
+    /// Whether a bridge above forwards requests; it does until told otherwise.
+    pub fn set_upstream_bus_master(&self, enabled: bool) {
+        self.revoked_above.store(!enabled, Ordering::Release);
     }
 }
 
@@ -114,6 +121,20 @@ mod tests {
         assert_eq!((id.bus(), id.devfn()), (0x1f, 0xfb));
         assert_eq!(id.to_string(), "1f:1f.3");
         assert_eq!(SourceId::new(0x1f, 0xfb), id);
+    }
+
+    #[test]
+    fn requester_needs_its_own_bit_and_the_bridges() {
+        let requester = Requester::new(SourceId(0x0100));
+        assert!(!requester.is_bus_master());
+        requester.set_bus_master(true);
+        assert!(requester.is_bus_master());
+        requester.set_upstream_bus_master(false);
+        assert!(!requester.is_bus_master());
+        requester.set_bus_master(true);
+        assert!(!requester.is_bus_master());
+        requester.set_upstream_bus_master(true);
+        assert!(requester.is_bus_master());
     }
 
     #[test]
