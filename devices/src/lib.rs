@@ -9,3 +9,5 @@
 pub mod bus;
 pub mod irq;
 pub mod pci;
+#[cfg(test)]
+pub(crate) mod testing;

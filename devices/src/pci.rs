@@ -1,5 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! PCI Express: the root complex, ports, configuration space and message-signalled interrupts.
+//!
+//! A device is built from a [`function::Function`], which owns everything that is the same for each PCI function, and
+//! implements [`PciFunction`] by delegating to it what it does not handle itself.
+
+pub mod bar;
+pub mod config;
+pub mod express;
+pub mod function;
+pub mod msi;
+pub mod msix;
+pub mod pm;
 
 use crate::irq::IrqLine;
 use iommu::ids::Requester;
@@ -39,8 +50,8 @@ pub trait PciFunction: fmt::Debug + Send + Sync {
     /// The function's identity; the bus sets its source id when it is placed, or when the guest renumbers buses.
     fn requester(&self) -> &Arc<Requester>;
 
-    /// Gives the function the line of its INTx pin. Called once, before the guest runs; `gsi` also belongs in the
-    /// interrupt-line register. A function without a pin ignores it.
+    /// Gives the function the line of its INTx pin, which is wired to interrupt `gsi`. Called once, before the guest runs.
+    /// (The firmware writes the interrupt-line register.) A function without a pin ignores it.
     fn connect_intx(&self, gsi: u8, line: Arc<dyn IrqLine>);
 
     /// Back to the state after power-on, configuration space included. Returns when no DMA of the function is under way.
