@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod control;
 pub mod irq;
 pub mod pci;
+pub mod power;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -5,12 +5,17 @@
 //! implements [`PciFunction`] by delegating to it what it does not handle itself.
 
 pub mod bar;
+pub mod bridge;
 pub mod config;
 pub mod express;
+pub mod firmware;
 pub mod function;
+pub mod host_bridge;
 pub mod msi;
 pub mod msix;
 pub mod pm;
+pub mod root;
+pub mod root_port;
 
 use crate::irq::IrqLine;
 use iommu::ids::Requester;
