@@ -8,6 +8,7 @@
 
 pub mod bus;
 pub mod control;
+pub mod ioapic;
 pub mod irq;
 pub mod pci;
 pub mod power;
