@@ -8,9 +8,14 @@
 
 pub mod bus;
 pub mod control;
+pub mod debug_exit;
+pub mod i8042;
 pub mod ioapic;
 pub mod irq;
 pub mod pci;
 pub mod power;
+pub mod pvpanic;
+pub mod rtc;
+pub mod serial;
 #[cfg(test)]
 pub(crate) mod testing;
