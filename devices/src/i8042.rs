@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// Pulses the reset line of the processor.
 const COMMAND_RESET: u8 = 0xfe;
 
-/// The data port (0x60), the command and status port (0x64), and what is between: 5 ports from 0x60 on, of which 0x61..=0x63
-/// are not the controller's.
+/// The data port (0x60), the command and status port (0x64), and what is between: 5 ports from 0x60 on. Port 0x61 is the
+/// system control port: no error, and the output of the timer that does not exist is high, for that is what is waited for.
 #[derive(Debug)]
 pub struct I8042 {
     machine: Arc<dyn MachineControl>,
@@ -21,6 +21,11 @@ pub struct I8042 {
 
 /// Status bit 0: a byte can be read.
 const OUTPUT_FULL: u8 = 0x01;
+
+/// Offset of the system control port.
+const SYSTEM_CONTROL: u64 = 1;
+/// System control bit 5: the output of timer channel 2.
+const TIMER_2_OUTPUT: u8 = 0x20;
 
 /// Offset of the command and status port.
 const COMMAND: u64 = 4;
@@ -35,8 +40,10 @@ impl I8042 {
 
 impl BusDevice for I8042 {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        if let (COMMAND, [byte]) = (offset, data) {
-            *byte = OUTPUT_FULL;
+        match (offset, data) {
+            (COMMAND, [byte]) => *byte = OUTPUT_FULL,
+            (SYSTEM_CONTROL, [byte]) => *byte = TIMER_2_OUTPUT,
+            _ => {}
         }
     }
 
@@ -72,5 +79,7 @@ mod tests {
         assert_eq!(data, [0xff]);
         controller.read(4, &mut data);
         assert_eq!(data, [0x01]);
+        controller.read(1, &mut data);
+        assert_eq!(data, [0x20]);
     }
 }

@@ -110,7 +110,9 @@ impl PciRoot {
             if slots.contains_key(&devfn) {
                 return Err(PciError::SlotTaken(source));
             }
-            slot.function().requester().set_source(source);
+            let function = slot.function();
+            function.requester().set_source(source);
+            function.requester().set_upstream_bus_master(true);
             slots.insert(devfn, slot);
         }
         self.refresh();

@@ -27,6 +27,9 @@ pub struct RootPortConfig {
     pub hotplug: bool,
 }
 
+/// Access control services (section 7.7.11).
+const ACCESS_CONTROL: u16 = 0x000d;
+
 const INDICATOR_ON: u8 = 1;
 const INDICATOR_OFF: u8 = 3;
 
@@ -65,6 +68,11 @@ impl RootPort {
             express.install_slot(space, slot_capabilities(config.slot));
         }
         builder.capability(capability::BRIDGE_SUBSYSTEM, &[0, 0, 0x36, 0x1b, 0, 0], &[]);
+        // Peers do not reach each other: every request goes up to the remapping unit.
+        let services = [0x5f, 0];
+        let registers = [services, [0, 0]].concat();
+        let writable = [[0, 0], services].concat();
+        builder.extended_capability(ACCESS_CONTROL, 1, &registers, &writable);
         let port = Self {
             function: builder.build(requester, msi),
             express,

@@ -57,6 +57,15 @@ fn identity_is_a_bridge_with_a_slot() {
 }
 
 #[test]
+fn access_control_offers_what_keeps_peers_apart() {
+    let rig = rig(false);
+    assert_eq!((rig.read(0x100), rig.read(0x102)), (0x000d, 0x0001));
+    assert_eq!((rig.read(0x104), rig.read(0x106)), (0x005f, 0));
+    rig.write(0x106, 0xffff);
+    assert_eq!((rig.read(0x104), rig.read(0x106)), (0x005f, 0x005f));
+}
+
+#[test]
 fn port_without_hotplug_has_no_slot() {
     let rig = rig(false);
     assert_eq!(rig.read(0x5a), 0x0042);
