@@ -265,13 +265,7 @@ impl Routes {
         let devices = port.devices();
         // Bus 0 is above the port: a secondary number of zero means that nobody has numbered it yet.
         let reached = forwarding.secondary != 0 && port.is_link_up();
-        for (number, device) in &devices {
-            let requester = device.requester();
-            if reached {
-                requester.set_source(SourceId::new(forwarding.secondary, *number));
-            }
-            requester.set_upstream_bus_master(reached && forwarding.bus_master);
-        }
+        port.govern_devices(&forwarding, reached);
         if !reached {
             return;
         }

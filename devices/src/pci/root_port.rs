@@ -13,7 +13,7 @@ use super::function::{Function, FunctionBuilder, IntxPin, State};
 use super::{BarWindow, PciFunction};
 use crate::irq::IrqLine;
 use bitfield_struct::bitfield;
-use iommu::ids::Requester;
+use iommu::ids::{Requester, SourceId};
 use iommu::msi::MsiSender;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -101,10 +101,13 @@ impl RootPort {
     /// Takes all functions out, off the bus from now on, and tells the guest, as when a device is pulled. The root complex must
     /// be refreshed.
     pub fn remove(&self) -> Vec<Arc<dyn PciFunction>> {
-        let devices = std::mem::take(&mut *self.write_devices());
-        for device in devices.values() {
-            device.requester().set_upstream_bus_master(false);
-        }
+        let devices = {
+            let mut devices = self.write_devices();
+            for device in devices.values() {
+                device.requester().set_upstream_bus_master(false);
+            }
+            std::mem::take(&mut *devices)
+        };
         self.update_slot(SlotEvents::default().with_presence(true));
         devices.into_values().collect()
     }
@@ -133,6 +136,19 @@ impl RootPort {
         let empty = self.is_empty();
         let state = self.function.lock();
         !empty && self.is_link_enabled(&state)
+    }
+
+    /// Gives the devices below their source ids and the right to send, or takes that right while they are not `reached`. Under
+    /// the lock of the devices, so that one that has just been removed does not get it back.
+    pub(super) fn govern_devices(&self, forwarding: &Forwarding, reached: bool) {
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        for (number, device) in devices.iter() {
+            let requester = device.requester();
+            if reached {
+                requester.set_source(SourceId::new(forwarding.secondary, *number));
+            }
+            requester.set_upstream_bus_master(reached && forwarding.bus_master);
+        }
     }
 
     /// What the registers let through now.

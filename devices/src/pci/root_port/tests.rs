@@ -4,7 +4,6 @@
 
 use super::*;
 use crate::testing::{RecordingLine, RecordingSender, TestFunction};
-use iommu::ids::SourceId;
 
 struct Rig {
     port: Arc<RootPort>,
