@@ -176,3 +176,35 @@ fn bytes_of_two_processors_all_pass_the_watcher() {
     let levels = rig.line.levels();
     assert!(levels.chunks(2).all(|pulse| pulse == [true, false]));
 }
+
+/// A line whose first rise makes another processor acknowledge the interrupt and cause the next one.
+#[derive(Debug, Default)]
+struct BusyLine {
+    serial: std::sync::OnceLock<Arc<Serial>>,
+    levels: Mutex<Vec<bool>>,
+}
+
+impl IrqLine for BusyLine {
+    fn set_level(&self, asserted: bool) {
+        let first = {
+            let mut levels = self.levels.lock().unwrap();
+            levels.push(asserted);
+            levels.len() == 1
+        };
+        if let Some(serial) = self.serial.get().filter(|_| first) {
+            serial.read(2, &mut [0]);
+            serial.write(0, b"b");
+        }
+    }
+}
+
+#[test]
+fn interrupt_during_a_pulse_gets_a_pulse_of_its_own() {
+    let line = Arc::new(BusyLine::default());
+    let watch = Arc::new(Watch::default());
+    let serial = Serial::new(line.clone(), Box::new(std::io::sink()), watch.clone()).unwrap();
+    line.serial.set(serial.clone()).unwrap();
+    serial.write(1, &[0x02]);
+    assert_eq!(*line.levels.lock().unwrap(), [true, false, true, false]);
+    assert_eq!(*watch.0.lock().unwrap(), b"b");
+}
