@@ -129,7 +129,28 @@ impl PciRoot {
     /// Looks again at what functions decode and ports forward. To be called after a device was put below a port or taken
     /// away; configuration writes of the guest do it by themselves.
     pub fn refresh(&self) {
-        let _building = self.build.lock().unwrap_or_else(PoisonError::into_inner);
+        let building = self.build.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.rebuild();
+        drop(building);
+        // With the routes a function may go that was removed, and it may have something to wait for.
+        drop(old);
+    }
+
+    /// [`Self::refresh`] if the function decodes other windows than the table says. They are compared under the build lock: a
+    /// table that is being built may have been told of windows that are already gone.
+    fn refresh_windows(&self, source: SourceId, function: &Arc<dyn PciFunction>) {
+        let building = self.build.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.target(source);
+        if known.is_some_and(|known| known.windows == function.windows()) {
+            return;
+        }
+        let old = self.rebuild();
+        drop(building);
+        drop(old);
+    }
+
+    /// Puts new routes into place; the old ones. Under the build lock only.
+    fn rebuild(&self) -> Routes {
         let mut routes = Routes::default();
         let slots = self.slots();
         let root_bus: Vec<_> = slots.iter().map(|(d, s)| (*d, s.function())).collect();
@@ -146,7 +167,8 @@ impl PciRoot {
                 routes.add_port(port);
             }
         }
-        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
+        let mut current = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, routes)
     }
 
     /// Power-on reset of everything, ports and the devices below them included.
@@ -181,8 +203,10 @@ impl PciRoot {
             let at = at + u16::try_from(from).unwrap_or(0);
             target.function.config_write(at, &data[from..from + len]);
         }
-        if target.bridge || target.function.windows() != target.windows {
+        if target.bridge {
             self.refresh();
+        } else {
+            self.refresh_windows(source, &target.function);
         }
     }
 

@@ -409,3 +409,30 @@ fn processors_in_parallel_leave_the_routes_as_the_registers_say() {
     assert_eq!(rig.memory_read(0xe000_6000), 0x5a);
     assert_eq!(rig.memory_read(0xe000_4000), 0xff);
 }
+
+#[test]
+fn two_processors_at_one_command_register_leave_the_routes_as_it_says() {
+    let rig = rig();
+    rig.write(0x0008, 0x10, 0xe100_0000);
+    let (start, done) = (std::sync::Barrier::new(3), std::sync::Barrier::new(3));
+    let mut wrong = 0;
+    std::thread::scope(|scope| {
+        for command in [0x0000, 0x0002] {
+            let (rig, start, done) = (&rig, &start, &done);
+            scope.spawn(move || {
+                for _ in 0..300 {
+                    start.wait();
+                    rig.write(0x0008, 0x04, command);
+                    done.wait();
+                }
+            });
+        }
+        for _ in 0..300 {
+            start.wait();
+            done.wait();
+            let decodes = rig.direct.config(0x04) & 2 != 0;
+            wrong += usize::from((rig.memory_read(0xe100_0000) == 0x5a) != decodes);
+        }
+    });
+    assert_eq!(wrong, 0);
+}
