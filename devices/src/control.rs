@@ -18,6 +18,6 @@ pub enum MachineRequest {
 
 /// The machine, as far as its devices know it.
 pub trait MachineControl: fmt::Debug + Send + Sync {
-    /// Takes the request note and returns at once; the machine acts on it later. Called on the vCPU that made the access.
+    /// Takes note of the request and returns at once; the machine acts on it later. Called on the vCPU that made the access.
     fn request(&self, what: MachineRequest);
 }
