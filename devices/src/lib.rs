@@ -20,3 +20,4 @@ pub mod rtc;
 pub mod serial;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod virtio;
