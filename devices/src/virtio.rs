@@ -10,6 +10,7 @@
 //!
 //! Not supported: legacy and transitional devices, packed rings, queue reset, administration queues, live resize.
 
+pub mod blk;
 pub mod chain;
 mod log_limit;
 pub mod ring;
