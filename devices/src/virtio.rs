@@ -13,6 +13,7 @@
 pub mod blk;
 pub mod chain;
 mod log_limit;
+pub mod net;
 pub mod ring;
 pub mod rng;
 #[cfg(test)]
