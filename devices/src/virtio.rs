@@ -16,6 +16,7 @@ mod log_limit;
 pub mod net;
 pub mod ring;
 pub mod rng;
+pub mod share;
 #[cfg(test)]
 mod testing;
 pub mod worker;
