@@ -14,6 +14,7 @@ pub mod blk;
 pub mod chain;
 mod log_limit;
 pub mod net;
+pub mod pci;
 pub mod ring;
 pub mod rng;
 pub mod share;
@@ -177,3 +178,6 @@ pub enum VirtioError {
         source: io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests;
