@@ -15,11 +15,12 @@
 
 use crate::address::{Gpa, Iova};
 use crate::fault::Fault;
-use crate::ids::{Pasid, Requester};
+use crate::ids::{Pasid, Requester, SourceId};
 use crate::memory::Ram;
+use crate::msi::MsiMessage;
 use crate::request::{Access, Request, Translation};
 use crate::sync::{RwLock, RwLockReadGuard};
-use crate::translate::identity;
+use crate::translate::{identity, in_interrupt_range};
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 use vm_memory::{
@@ -35,6 +36,12 @@ pub trait Translate: fmt::Debug + Send + Sync {
     /// # Errors
     /// The request is blocked; whoever asked must not touch memory.
     fn translate(&self, request: &Request) -> Result<Translation, Fault>;
+
+    /// Takes a write that is an interrupt request. Blocked ones are recorded; where nothing takes interrupts from the bus
+    /// they are lost, which is what the default does.
+    fn interrupt(&self, source: SourceId, message: MsiMessage) {
+        let _ = (source, message);
+    }
 }
 
 /// A device's DMA failed: the address as the device used it, and why.
@@ -116,10 +123,29 @@ impl DmaSpace {
         );
     }
 
-    fn translate(&self, address: Iova, access: Access) -> Result<Translation, DmaError> {
-        if !self.requester.is_bus_master() {
-            return Err(DmaError::NotBusMaster(address));
+    fn check_bus_master(&self, address: Iova) -> Result<(), DmaError> {
+        if self.requester.is_bus_master() {
+            Ok(())
+        } else {
+            Err(DmaError::NotBusMaster(address))
         }
+    }
+
+    /// Sends the four bytes that a device writes into the interrupt range as the interrupt that they are.
+    fn interrupt(&self, address: Iova, data: [u8; 4]) -> Result<(), DmaError> {
+        self.check_bus_master(address)?;
+        if let Some(translate) = &self.translate {
+            let message = MsiMessage {
+                address: address.0,
+                data: u32::from_le_bytes(data),
+            };
+            translate.interrupt(self.requester.source(), message);
+        }
+        Ok(())
+    }
+
+    fn translate(&self, address: Iova, access: Access) -> Result<Translation, DmaError> {
+        self.check_bus_master(address)?;
         let Some(translate) = &self.translate else {
             return Ok(identity(address, None));
         };
@@ -159,11 +185,18 @@ impl DmaSection<'_> {
         Ok(())
     }
 
-    /// Writes `buf` at `iova`.
+    /// Writes `buf` at `iova`. Four aligned bytes into the interrupt range, without PASID, are an interrupt request.
     ///
     /// # Errors
     /// The first address that could not be written; everything before it has been.
     pub fn write(&self, iova: Iova, buf: &[u8]) -> Result<(), DmaError> {
+        if let Ok(data) = <[u8; 4]>::try_from(buf)
+            && self.space.pasid.is_none()
+            && iova.0.is_multiple_of(4)
+            && in_interrupt_range(iova)
+        {
+            return self.space.interrupt(iova, data);
+        }
         let mut done = 0;
         for piece in self.pieces(iova, buf.len(), Access::Write) {
             let slice = piece?;

@@ -49,8 +49,13 @@ impl Blocked {
 /// PASID the range is like any other.
 #[must_use]
 pub const fn is_to_interrupt_range(request: &Request) -> bool {
-    let address = request.address.0;
-    request.pasid.is_none() && INTERRUPT_RANGE.0 <= address && address <= INTERRUPT_RANGE.1
+    request.pasid.is_none() && in_interrupt_range(request.address)
+}
+
+/// Whether the address is where interrupt requests go.
+#[must_use]
+pub const fn in_interrupt_range(address: Iova) -> bool {
+    INTERRUPT_RANGE.0 <= address.0 && address.0 <= INTERRUPT_RANGE.1
 }
 
 /// Checks the table mode, before any table is read.

@@ -273,6 +273,10 @@ impl Translate for Unit {
             .translate(request)
             .inspect_err(|fault| self.record(fault))
     }
+
+    fn interrupt(&self, source: SourceId, message: MsiMessage) {
+        self.remap_to(source, message, &*self.outputs.events);
+    }
 }
 
 #[cfg(test)]

@@ -222,6 +222,37 @@ fn interrupt_follows_its_entry_from_invalidation_to_invalidation() {
     assert_eq!(machine.r64(0x228), 0x8000_0026_0000_0030);
 }
 
+#[test]
+fn interrupt_written_by_dma_is_remapped_like_any_other() {
+    let machine = Machine::new();
+    machine.enable();
+    machine.set(0x1_1020, 0x0000_0001_0052_0001);
+    machine.set(0x1_1028, 0x4_0028);
+    machine.w64(0xb8, 0x1_1807);
+    machine.w32(0x18, 1 << 31 | 1 << 26 | 1 << 24);
+    machine.w32(0x18, 1 << 31 | 1 << 26 | 1 << 25);
+    let section = machine.space.section();
+
+    // Entry 2, in remappable format.
+    section.write(Iova(0xfee0_0050), &[0; 4]).unwrap();
+    let delivered = MsiMessage {
+        address: 0xfee0_1000,
+        data: 0x4052,
+    };
+    assert_eq!(*machine.processor.0.lock().unwrap(), [delivered]);
+
+    // Eight bytes are no interrupt, and neither is a misaligned write.
+    for (iova, bytes) in [(0xfee0_0050, &[0; 8][..]), (0xfee0_0051, &[0; 4])] {
+        let blocked = section.write(Iova(iova), bytes);
+        assert_eq!(blocked, Err(DmaError::Blocked(Iova(iova))));
+    }
+    assert_eq!(machine.processor.0.lock().unwrap().len(), 2, "the event");
+
+    machine.space.requester().set_bus_master(false);
+    let revoked = section.write(Iova(0xfee0_0050), &[0; 4]);
+    assert_eq!(revoked, Err(DmaError::NotBusMaster(Iova(0xfee0_0050))));
+}
+
 /// Ends the other thread even when an assertion fails.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
