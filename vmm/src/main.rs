@@ -1,3 +1,3 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The machine.
+//! The program.
 fn main() {}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a run is made of: the command line after parsing and checking.
+
+use crate::kvm::cpuid::Feature;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole machine and how its run ends.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Kernel image: bzImage, PVH ELF or multiboot.
+    pub kernel: PathBuf,
+    /// Initial RAM disk, or the module of a multiboot image.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line as the user gave it.
+    pub cmdline: String,
+    /// Number of vCPUs, at least 1.
+    pub cpus: u32,
+    /// Guest RAM.
+    pub memory: MemoryConfig,
+    /// CPU features taken away from the guest.
+    pub removed_features: Vec<Feature>,
+    /// PCI Express root ports in the order given.
+    pub root_ports: Vec<RootPortConfig>,
+    /// Where the serial console leads.
+    pub serial: SerialConfig,
+    /// An entropy device.
+    pub rng: bool,
+    /// The `edu` test device.
+    pub edu: bool,
+    /// Block devices in the order given.
+    pub disks: Vec<DiskConfig>,
+    /// Network devices in the order given.
+    pub nets: Vec<NetConfig>,
+    /// Shared directories in the order given.
+    pub shares: Vec<ShareConfig>,
+    /// The VT-d unit; `None` for a machine without.
+    pub iommu: Option<IommuConfig>,
+    /// How the run ends.
+    pub ending: EndingConfig,
+}
+
+/// Guest RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// Bytes, a multiple of 4096 (of the huge page size with huge pages).
+    pub size: u64,
+    /// Back the RAM by huge pages of this many bytes.
+    pub hugepages: Option<HugePages>,
+}
+
+/// The sizes of reserved huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugePages {
+    /// 2 MiB.
+    Size2M,
+    /// 1 GiB.
+    Size1G,
+}
+
+impl HugePages {
+    /// Bytes of a page.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Size2M => 1 << 21,
+            Self::Size1G => 1 << 30,
+        }
+    }
+}
+
+/// A root port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootPortConfig {
+    /// The name by which devices choose it.
+    pub id: String,
+    /// The port has a hotplug slot.
+    pub hotplug: bool,
+}
+
+/// Where the serial console leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SerialConfig {
+    /// The terminal, or whatever stdin and stdout are.
+    Stdio,
+    /// A file, created or truncated.
+    File(PathBuf),
+    /// Nowhere; expectations are still matched.
+    Null,
+}
+
+/// A block device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// Image.
+    pub path: PathBuf,
+    /// The guest cannot write.
+    pub readonly: bool,
+    /// Bypass the host's page cache.
+    pub direct: bool,
+    /// Number of virtqueues, at least 1.
+    pub queues: u16,
+    /// Name of the device; also its serial number.
+    pub id: Option<String>,
+    /// Root port; the root bus without.
+    pub bus: Option<String>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetConfig {
+    /// Name of the tap interface, 1 to 15 bytes.
+    pub tap: String,
+    /// Address; chosen from the interface's name without.
+    pub mac: Option<[u8; 6]>,
+    /// Root port; the root bus without.
+    pub bus: Option<String>,
+}
+
+/// A shared directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareConfig {
+    /// Directory of the host.
+    pub dir: PathBuf,
+    /// The name by which the guest mounts it.
+    pub tag: String,
+    /// The guest cannot write.
+    pub readonly: bool,
+}
+
+/// A setting that may be left to the program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// Chosen by what the machine needs.
+    #[default]
+    Auto,
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// The unit's address width.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressWidth {
+    /// The widest that the machine allows.
+    #[default]
+    Auto,
+    /// 39 bits, three-level tables.
+    Bits39,
+    /// 48 bits, four-level tables.
+    Bits48,
+}
+
+/// The VT-d unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IommuConfig {
+    /// Report caching mode.
+    pub caching_mode: Switch,
+    /// Address width.
+    pub address_width: AddressWidth,
+    /// Offer interrupt remapping.
+    pub intremap: bool,
+    /// Fault recording registers, 1 to 256.
+    pub records: u16,
+}
+
+impl Default for IommuConfig {
+    fn default() -> Self {
+        Self {
+            caching_mode: Switch::Auto,
+            address_width: AddressWidth::Auto,
+            intremap: true,
+            records: 8,
+        }
+    }
+}
+
+/// How a run ends.
+#[derive(Clone, Debug, Default)]
+pub struct EndingConfig {
+    /// Time limit.
+    pub timeout: Option<Duration>,
+    /// Texts that must all appear on the serial console; the run ends when they have.
+    pub expect: Vec<String>,
+    /// Texts that end the run with status 1, the default one included.
+    pub fail_on: Vec<String>,
+    /// A guest reset ends the run.
+    pub no_reboot: bool,
+    /// Where to write the result as JSON.
+    pub result: Option<PathBuf>,
+}

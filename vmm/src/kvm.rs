@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The host's KVM: the virtual machine and its processors.
+
+pub mod cpuid;
+pub mod vm;

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The machine: KVM, memory, vCPUs, boot, ACPI, the wiring of devices, the command line.
+//!
+//! A parsed [`config::Config`] becomes a [`board::Board`], which the wiring fills with devices.
+
+pub mod board;
+pub mod boot;
+pub mod config;
+pub mod console;
+pub mod control;
+pub mod error;
+pub mod kvm;
+pub mod layout;
+pub mod memory;
+pub mod wiring;
