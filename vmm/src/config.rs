@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a run is made of: the command line after parsing and checking.
 
-use crate::kvm::cpuid::Feature;
+use crate::kvm::features::Feature;
 use std::path::PathBuf;
 use std::time::Duration;
 

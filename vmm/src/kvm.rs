@@ -2,4 +2,5 @@
 //! The host's KVM: the virtual machine and its processors.
 
 pub mod cpuid;
+pub mod features;
 pub mod vm;
