@@ -1,9 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The far end of the serial port: terminal, file or nothing, and the texts to watch for.
+//!
+//! What the guest says goes through [`Console::output`] on the vCPU that says it; what the user types comes through the event
+//! loop ([`stdin::Typist`]). Lock rule: the output's lock is held over one write of the sink; the input's for the exchange of a
+//! handle.
 
+pub mod escape;
+pub mod matcher;
+pub mod stdin;
+pub mod terminal;
+
+use crate::config::SerialConfig;
+use crate::control::{Control, Ending, Request};
+use crate::error::Error;
+use matcher::Watch;
 use std::fmt;
-use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use vmm_sys_util::timerfd::TimerFd;
+
+/// How long a line that holds a text of `--fail-on` may take to end, so that the log shows the whole of it.
+const REST_OF_LINE: Duration = Duration::from_millis(250);
 
 /// The serial port, as the console sees it.
 pub trait ConsoleInput: fmt::Debug + Send + Sync {
@@ -14,21 +33,235 @@ pub trait ConsoleInput: fmt::Debug + Send + Sync {
     fn send_break(&self);
 }
 
+/// Where what the guest says goes.
+#[derive(Debug)]
+enum Sink {
+    Stdout,
+    File(File),
+    Null,
+}
+
+impl Sink {
+    /// Writes as much as the sink takes; a reader that went away loses text.
+    fn write(&mut self, bytes: &[u8]) {
+        let written = match self {
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes).and_then(|()| stdout.flush())
+            }
+            Self::File(file) => file.write_all(bytes),
+            Self::Null => Ok(()),
+        };
+        if let Err(error) = written {
+            tracing::debug!("console output lost: {error}");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Output {
+    sink: Sink,
+    watch: Watch,
+    failing: Option<String>,
+}
+
 /// The far end of the serial port.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Console {
+    output: Mutex<Output>,
     input: Mutex<Option<Arc<dyn ConsoleInput>>>,
+    rest_of_line: Mutex<TimerFd>,
+    control: Arc<Control>,
+    stdio: bool,
 }
 
 impl Console {
+    /// Opens the far end that `config` names and watches for `expect` and `fail_on`.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn new(
+        config: &SerialConfig,
+        expect: &[String],
+        fail_on: &[String],
+        control: Arc<Control>,
+    ) -> Result<Arc<Self>, Error> {
+        let sink = match config {
+            SerialConfig::Stdio => Sink::Stdout,
+            SerialConfig::Null => Sink::Null,
+            SerialConfig::File(path) => {
+                Sink::File(File::create(path).map_err(|source| Error::File {
+                    action: "create",
+                    what: "serial log",
+                    path: path.clone(),
+                    source,
+                })?)
+            }
+        };
+        let timer = TimerFd::new().map_err(|e| Error::host("create a timer", e))?;
+        Ok(Arc::new(Self {
+            output: Mutex::new(Output {
+                sink,
+                watch: Watch::new(expect, fail_on),
+                failing: None,
+            }),
+            input: Mutex::new(None),
+            rest_of_line: Mutex::new(timer),
+            control,
+            stdio: *config == SerialConfig::Stdio,
+        }))
+    }
+
     /// Where the serial port writes what the guest says. Never fails: a reader that went away loses text, not the guest.
     #[must_use]
     pub fn output(self: &Arc<Self>) -> Box<dyn Write + Send> {
-        Box::new(std::io::sink())
+        Box::new(Writer(Arc::clone(self)))
     }
 
     /// Sets where typed bytes go.
     pub fn connect(&self, input: Arc<dyn ConsoleInput>) {
         *self.input.lock().unwrap_or_else(PoisonError::into_inner) = Some(input);
+    }
+
+    /// Where typed bytes go; `None` before [`Self::connect`].
+    #[must_use]
+    pub fn input(&self) -> Option<Arc<dyn ConsoleInput>> {
+        self.input
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether stdin belongs to the guest.
+    #[must_use]
+    pub fn takes_stdin(&self) -> bool {
+        self.stdio
+    }
+
+    /// The expected texts that were not seen yet.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        self.lock().watch.missing()
+    }
+
+    /// The timer that gives up on the rest of a line; readable when [`Self::fail`] is due.
+    pub fn rest_of_line(&self) -> MutexGuard<'_, TimerFd> {
+        self.rest_of_line
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the run for the text of `--fail-on` that was seen.
+    pub fn fail(&self) {
+        let text = self.lock().failing.take();
+        if let Some(text) = text {
+            self.control.request(Request::End(Ending::FailOn(text)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Output> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, bytes: &[u8]) {
+        let mut output = self.lock();
+        output.sink.write(bytes);
+        if output.failing.is_some() {
+            if bytes.contains(&b'\n') {
+                drop(output);
+                self.fail();
+            }
+            return;
+        }
+        let seen = output.watch.feed(bytes);
+        if let Some(text) = seen.failed {
+            output.failing = Some(text);
+            drop(output);
+            if self.rest_of_line().reset(REST_OF_LINE, None).is_err() {
+                self.fail();
+            }
+        } else if seen.complete {
+            self.control.request(Request::End(Ending::Expected));
+        }
+    }
+}
+
+/// The console as a writer.
+struct Writer(Arc<Console>);
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.say(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console(expect: &[&str], fail_on: &[&str]) -> (Arc<Console>, Arc<Control>) {
+        let own = |texts: &[&str]| texts.iter().map(|&t| t.to_owned()).collect::<Vec<_>>();
+        let control = Arc::new(Control::new().unwrap());
+        let console = Console::new(
+            &SerialConfig::Null,
+            &own(expect),
+            &own(fail_on),
+            Arc::clone(&control),
+        )
+        .unwrap();
+        (console, control)
+    }
+
+    #[test]
+    fn expected_texts_end_the_run_when_all_were_seen() {
+        let (console, control) = console(&["one", "two"], &[]);
+        let mut output = console.output();
+        output.write_all(b"tw").unwrap();
+        output.write_all(b"o\r\n").unwrap();
+        assert_eq!(console.missing(), ["one"]);
+        assert!(!control.is_halted());
+        output.write_all(b"oone").unwrap();
+        assert!(matches!(
+            control.take(),
+            Some(Request::End(Ending::Expected))
+        ));
+    }
+
+    #[test]
+    fn failing_text_ends_the_run_with_its_line() {
+        let (console, control) = console(&[], &["panic"]);
+        let mut output = console.output();
+        output.write_all(b"Kernel panic").unwrap();
+        assert!(!control.is_halted(), "the line goes on");
+        output.write_all(b" - why\n").unwrap();
+        match control.take() {
+            Some(Request::End(Ending::FailOn(text))) => assert_eq!(text, "panic"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn failing_text_without_an_end_of_line_ends_the_run_by_the_timer() {
+        let (console, control) = console(&["never"], &["panic"]);
+        console.output().write_all(b"panic").unwrap();
+        assert!(console.rest_of_line().is_armed().unwrap());
+        console.fail();
+        assert!(matches!(
+            control.take(),
+            Some(Request::End(Ending::FailOn(_)))
+        ));
+    }
+
+    #[test]
+    fn serial_log_that_cannot_be_created_is_a_usage_error() {
+        let control = Arc::new(Control::new().unwrap());
+        let config = SerialConfig::File("/nonexistent/log".into());
+        let error = Console::new(&config, &[], &[], control).unwrap_err();
+        assert_eq!(error.status(), 2);
     }
 }

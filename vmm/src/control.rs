@@ -94,10 +94,19 @@ pub enum Request {
     End(Ending),
 }
 
-/// The handle by which every thread reaches the event loop. The first request wins until it is taken.
+/// What is asked for and not served yet.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Ends the run: power-off or another end.
+    end: Option<Request>,
+    reset: bool,
+}
+
+/// The handle by which every thread reaches the event loop. The first request to end the run wins, and none is lost to a
+/// reset.
 #[derive(Debug)]
 pub struct Control {
-    pending: Mutex<Option<Request>>,
+    pending: Mutex<Pending>,
     halted: AtomicBool,
     wake: EventFd,
 }
@@ -109,7 +118,7 @@ impl Control {
     /// No file descriptor can be had.
     pub fn new() -> Result<Self, Error> {
         Ok(Self {
-            pending: Mutex::new(None),
+            pending: Mutex::default(),
             halted: AtomicBool::new(false),
             wake: EventFd::new(EFD_NONBLOCK)
                 .map_err(|e| Error::host("create an eventfd for the machine's control", e))?,
@@ -119,11 +128,14 @@ impl Control {
     /// Asks for `request`. Returns at once; a vCPU that asks does not run guest code any more afterwards.
     pub fn request(&self, request: Request) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if pending.is_none() {
-            *pending = Some(request);
+        match request {
+            Request::Reset => pending.reset = true,
+            other => {
+                pending.end.get_or_insert(other);
+            }
         }
-        drop(pending);
         self.halted.store(true, Ordering::Release);
+        drop(pending);
         // An eventfd that cannot take another 1 is readable already.
         let _ = self.wake.write(1);
     }
@@ -143,16 +155,17 @@ impl Control {
     /// Takes the request that is waiting.
     pub fn take(&self) -> Option<Request> {
         let _ = self.wake.read();
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let reset = std::mem::take(&mut pending.reset);
+        pending.end.take().or(reset.then_some(Request::Reset))
     }
 
     /// Lets vCPUs go on after a request was served; a request that came meanwhile wakes the event loop again.
     pub fn resume(&self) {
+        // Under the lock, so that a request that comes now is not overruled.
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        self.halted.store(pending.is_some(), Ordering::Release);
+        let waiting = pending.end.is_some() || pending.reset;
+        self.halted.store(waiting, Ordering::Release);
     }
 }
 
@@ -180,6 +193,18 @@ mod tests {
         assert_eq!(Ending::Quit.status(), 130);
         assert_eq!(Ending::Terminated.status(), 143);
         assert_eq!(Ending::Error(Error::Bug("x".into())).status(), 70);
+    }
+
+    #[test]
+    fn end_is_not_lost_to_a_reset() {
+        let control = Control::new().unwrap();
+        control.request(Request::Reset);
+        control.request(Request::End(Ending::Terminated));
+        assert!(matches!(
+            control.take(),
+            Some(Request::End(Ending::Terminated))
+        ));
+        assert!(control.take().is_none());
     }
 
     #[test]

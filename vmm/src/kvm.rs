@@ -2,5 +2,7 @@
 //! The host's KVM: the virtual machine and its processors.
 
 pub mod cpuid;
+pub mod exit;
 pub mod features;
+pub mod vcpu;
 pub mod vm;

@@ -12,4 +12,5 @@ pub mod error;
 pub mod kvm;
 pub mod layout;
 pub mod memory;
+pub mod vcpus;
 pub mod wiring;

@@ -158,6 +158,7 @@ fn require(kvm: &Kvm) -> Result<(), Error> {
         (Cap::Irqfd, "irqfds"),
         (Cap::UserMemory, "user memory slots"),
         (Cap::ExtCpuid, "CPUID tables"),
+        (Cap::ImmediateExit, "immediate exits"),
     ];
     for (cap, name) in needed {
         if !kvm.check_extension(cap) {
