@@ -5,6 +5,7 @@
 
 pub mod board;
 pub mod boot;
+pub mod cli;
 pub mod config;
 pub mod console;
 pub mod control;
@@ -12,5 +13,6 @@ pub mod error;
 pub mod kvm;
 pub mod layout;
 pub mod memory;
+pub mod options;
 pub mod vcpus;
 pub mod wiring;

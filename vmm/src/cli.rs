@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The command line: clap's part of it, and the way to a [`Config`].
+
+mod convert;
+#[cfg(test)]
+mod tests;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A KVM virtual machine monitor whose guest sees a complete Intel VT-d unit.
+#[derive(Debug, Parser)]
+#[command(name = "remora", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a guest and stay with it until its run ends
+    #[command(after_long_help = EXIT_STATUS)]
+    Run(Box<RunArgs>),
+}
+
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  every --expect text was seen or, with none given, the guest powered off (or reset, with --no-reboot)
+    1  the guest ended otherwise: --fail-on matched, panic, triple fault
+    2  wrong usage or configuration
+    3  the host refused something, named in the message
+   70  a bug of remora
+  124  time ran out
+  130  quit by Ctrl-A X
+  143  SIGTERM
+A guest that writes v to port 0xF4 ends the run with (v << 1) | 1. The last line on stderr names the reason.
+
+On the serial console: Ctrl-A X quits, Ctrl-A C sends a break, Ctrl-A Ctrl-A sends Ctrl-A.";
+
+/// The options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Kernel: a Linux bzImage, an ELF64 vmlinux with a PVH note, or a multiboot (version 1) ELF32
+    #[arg(long, value_name = "FILE", help_heading = "Boot")]
+    pub kernel: PathBuf,
+
+    /// Initial RAM disk; the module of a multiboot kernel [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Boot")]
+    pub initrd: Option<PathBuf>,
+
+    /// Kernel command line; console=ttyS0 is put before it unless it chooses a console, or the kernel is multiboot
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true,
+        help_heading = "Boot"
+    )]
+    pub cmdline: String,
+
+    /// Number of processors; more than 255 need interrupt remapping
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Machine")]
+    pub cpus: String,
+
+    /// Guest RAM, in MiB or with a suffix K, M, G or T; hugepages= backs it by reserved huge pages of the host instead of
+    /// transparent ones
+    #[arg(
+        long,
+        value_name = "SIZE[,hugepages=2M|1G]",
+        default_value = "512M",
+        help_heading = "Machine"
+    )]
+    pub memory: String,
+
+    /// Processor model: the host's, minus features by their names in /proc/cpuinfo and what depends on them
+    #[arg(
+        long,
+        value_name = "host[,-FEATURE...]",
+        default_value = "host",
+        help_heading = "Machine"
+    )]
+    pub cpu: String,
+
+    /// A PCI Express root port that devices can name by bus=ID, with a hotplug slot if asked; repeatable
+    #[arg(long, value_name = "id=ID[,hotplug]", help_heading = "Machine")]
+    pub root_port: Vec<String>,
+
+    /// The VT-d unit: caching-mode is on where something needs it (default auto), aw is the address width in bits (default
+    /// auto, the widest), intremap offers interrupt remapping (default on), records is the number of fault records (1 to
+    /// 256, default 8)
+    #[arg(
+        long,
+        value_name = "off|mode=legacy,caching-mode=auto|on|off,aw=auto|39|48,intremap=on|off,records=N",
+        default_value = "mode=legacy",
+        help_heading = "Machine"
+    )]
+    pub iommu: String,
+
+    /// Where the serial console leads
+    #[arg(
+        long,
+        value_name = "stdio|file:PATH|null",
+        default_value = "stdio",
+        help_heading = "Devices"
+    )]
+    pub serial: String,
+
+    /// A virtio entropy device [default: none]
+    #[arg(long, help_heading = "Devices")]
+    pub rng: bool,
+
+    /// The edu test device, 1234:11e8 [default: none]
+    #[arg(long, help_heading = "Devices")]
+    pub edu: bool,
+
+    /// A virtio block device on an image: direct bypasses the host's page cache, queues is the number of virtqueues (1 to
+    /// 16, default 1), id names it, bus is the root port that it sits behind (default: the root bus); repeatable
+    #[arg(
+        long,
+        value_name = "PATH[,readonly][,direct][,queues=N][,id=ID][,bus=ID]",
+        help_heading = "Devices"
+    )]
+    pub disk: Vec<String>,
+
+    /// A virtio network device on a tap interface (default mac: made from the interface's name); repeatable
+    #[arg(
+        long,
+        value_name = "tap=NAME[,mac=MAC][,bus=ID]",
+        help_heading = "Devices"
+    )]
+    pub net: Vec<String>,
+
+    /// A directory of the host that the guest mounts by its tag; repeatable
+    #[arg(long, value_name = "DIR,tag=NAME[,readonly]", help_heading = "Devices")]
+    pub share: Vec<String>,
+
+    /// End the run with status 124 after so many seconds [default: no limit]
+    #[arg(long, value_name = "SECS", help_heading = "Ending")]
+    pub timeout: Option<String>,
+
+    /// A text that the serial console must show; when all were seen, the run ends with status 0; repeatable
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = "Ending"
+    )]
+    pub expect: Vec<String>,
+
+    /// A text on the serial console that ends the run with status 1; repeatable; "Kernel panic - not syncing" is one by
+    /// itself
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = "Ending"
+    )]
+    pub fail_on: Vec<String>,
+
+    /// Do not end the run at "Kernel panic - not syncing"
+    #[arg(long, help_heading = "Ending")]
+    pub no_default_fail_on: bool,
+
+    /// A guest reset ends the run instead of restarting the machine in place
+    #[arg(long, help_heading = "Ending")]
+    pub no_reboot: bool,
+
+    /// Write the reason, the status and the VT-d unit's counters there as JSON when the run ends
+    #[arg(long, value_name = "FILE", help_heading = "Ending")]
+    pub result: Option<PathBuf>,
+
+    /// What to log to stderr: a level (error, warn, info, debug, trace) or a list of TARGET=LEVEL
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "warn",
+        help_heading = "Ending"
+    )]
+    pub log: String,
+}

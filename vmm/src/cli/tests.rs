@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Option texts in, configuration or complaint out.
+
+use super::{Cli, Command};
+use crate::config::{
+    AddressWidth, Config, DiskConfig, HugePages, IommuConfig, NetConfig, SerialConfig, Switch,
+};
+use crate::error::Error;
+use clap::{CommandFactory, Parser};
+use std::time::Duration;
+
+fn config(options: &[&str]) -> Result<Config, Error> {
+    let all = ["remora", "run", "--kernel", "k"].iter().chain(options);
+    let Command::Run(args) = Cli::try_parse_from(all).unwrap().command;
+    args.config()
+}
+
+fn complaint(options: &[&str]) -> String {
+    let error = config(options).unwrap_err();
+    assert_eq!(error.status(), 2, "{error}");
+    error.to_string()
+}
+
+#[test]
+fn clap_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn defaults_are_one_cpu_512_mib_and_a_legacy_unit() {
+    let config = config(&[]).unwrap();
+    assert_eq!(config.cpus, 1);
+    assert_eq!(config.memory.size, 512 << 20);
+    assert_eq!(config.memory.hugepages, None);
+    assert!(config.removed_features.is_empty());
+    assert_eq!(config.serial, SerialConfig::Stdio);
+    assert_eq!(
+        config.iommu,
+        Some(IommuConfig {
+            caching_mode: Switch::Auto,
+            address_width: AddressWidth::Auto,
+            intremap: true,
+            records: 8
+        })
+    );
+    assert_eq!(config.ending.fail_on, ["Kernel panic - not syncing"]);
+    assert!(config.ending.timeout.is_none() && !config.ending.no_reboot);
+}
+
+#[test]
+fn memory_and_cpu_options_are_taken() {
+    let config = config(&[
+        "--memory",
+        "1G,hugepages=2M",
+        "--cpus",
+        "288",
+        "--cpu",
+        "host,-xsave,-AVX512-VNNI",
+    ])
+    .unwrap();
+    assert_eq!(config.memory.hugepages, Some(HugePages::Size2M));
+    assert_eq!(config.cpus, 288);
+    let names: Vec<_> = config.removed_features.iter().map(|f| f.name()).collect();
+    assert_eq!(names, ["xsave", "avx512_vnni"]);
+}
+
+#[test]
+fn device_options_are_taken() {
+    let config = config(&[
+        "--root-port=id=p0,hotplug",
+        "--disk=/a,readonly,queues=4,id=d,bus=p0",
+        "--disk=/b,direct",
+        "--net=tap=t0,mac=52:54:00:12:34:56",
+        "--share=/c,tag=root,readonly",
+        "--serial=file:/log",
+        "--rng",
+        "--edu",
+    ])
+    .unwrap();
+    assert!(config.root_ports[0].hotplug && config.rng && config.edu);
+    assert_eq!(
+        config.disks[0],
+        DiskConfig {
+            path: "/a".into(),
+            readonly: true,
+            direct: false,
+            queues: 4,
+            id: Some("d".into()),
+            bus: Some("p0".into())
+        }
+    );
+    assert!(config.disks[1].direct && config.disks[1].bus.is_none());
+    assert_eq!(
+        config.nets[0],
+        NetConfig {
+            tap: "t0".into(),
+            mac: Some([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+            bus: None
+        }
+    );
+    assert_eq!(config.shares[0].tag, "root");
+    assert_eq!(config.serial, SerialConfig::File("/log".into()));
+}
+
+#[test]
+fn iommu_options_are_taken() {
+    assert_eq!(config(&["--iommu", "off"]).unwrap().iommu, None);
+    let text = "mode=legacy,caching-mode=on,aw=39,intremap=off,records=1";
+    assert_eq!(
+        config(&["--iommu", text]).unwrap().iommu,
+        Some(IommuConfig {
+            caching_mode: Switch::On,
+            address_width: AddressWidth::Bits39,
+            intremap: false,
+            records: 1
+        })
+    );
+}
+
+#[test]
+fn ending_options_are_taken() {
+    let config = config(&[
+        "--timeout=2.5",
+        "--expect=-a",
+        "--expect",
+        "b",
+        "--fail-on=c",
+        "--no-default-fail-on",
+        "--no-reboot",
+        "--result=/r",
+    ])
+    .unwrap();
+    assert_eq!(config.ending.timeout, Some(Duration::from_millis(2500)));
+    assert_eq!(config.ending.expect, ["-a", "b"]);
+    assert_eq!(config.ending.fail_on, ["c"]);
+    assert!(config.ending.no_reboot);
+    assert_eq!(config.ending.result, Some("/r".into()));
+}
+
+#[test]
+fn wrong_text_is_a_complaint_that_names_it() {
+    let table: &[(&[&str], &str)] = &[
+        (&["--cpus=0"], "--cpus: \"0\""),
+        (&["--cpus=many"], "--cpus: \"many\""),
+        (&["--memory=big"], "--memory: \"big\" is no size"),
+        (&["--memory=1G,hugepages=4K"], "allowed are 2M, 1G"),
+        (&["--cpu=max"], "the only model is host"),
+        (&["--cpu=host,+avx"], "can only be taken away"),
+        (&["--cpu=host,-warp"], "feature \"warp\" is not known"),
+        (&["--root-port=hotplug"], "id=ID is missing"),
+        (&["--serial=tcp"], "allowed are stdio, file:PATH and null"),
+        (&["--serial=file:"], "allowed are stdio, file:PATH and null"),
+        (&["--disk=/a,queues=0"], "numbers from 1 to 16"),
+        (&["--disk=/a,bus=p9"], "no --root-port has this id"),
+        (&["--net=mac=52:54:00:00:00:01"], "tap=NAME is missing"),
+        (&["--net=tap=a-name-too-long-x"], "up to 15 bytes"),
+        (&["--net=tap=t,mac=52:54:00"], "wanted six bytes"),
+        (&["--net=tap=t,mac=53:54:00:00:00:01"], "group address"),
+        (&["--share=/d"], "tag=NAME is missing"),
+        (
+            &["--iommu=mode=scalable"],
+            "mode=scalable: allowed are legacy",
+        ),
+        (&["--iommu=aw=57"], "aw=57: allowed are auto, 39, 48"),
+        (&["--iommu=records=0"], "numbers from 1 to 256"),
+        (&["--iommu=pri=on"], "\"pri\" is not known"),
+        (&["--iommu="], "empty part"),
+        (&["--timeout=0"], "no number of seconds"),
+        (&["--timeout=NaN"], "no number of seconds"),
+        (&["--expect="], "the text is empty"),
+    ];
+    for (options, expected) in table {
+        let text = complaint(options);
+        assert!(text.contains(expected), "{options:?}: {text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
+}
+
+#[test]
+fn contradictions_are_complaints() {
+    let table: &[(&[&str], &str)] = &[
+        (
+            &["--root-port=id=a", "--root-port=id=a"],
+            "two devices have the id \"a\"",
+        ),
+        (
+            &["--root-port=id=a", "--disk=/x,id=a"],
+            "two devices have the id \"a\"",
+        ),
+        (
+            &["--root-port=id=a", "--disk=/x,bus=a", "--net=tap=t,bus=a"],
+            "another device is behind this root port",
+        ),
+        (
+            &["--share=/a,tag=t", "--share=/b,tag=t"],
+            "two shares have the tag \"t\"",
+        ),
+        (
+            &["--cpus=256", "--iommu=off"],
+            "256 processors need interrupt remapping",
+        ),
+        (&["--cpus=256", "--iommu=intremap=off"], "255 is the most"),
+    ];
+    for (options, expected) in table {
+        let text = complaint(options);
+        assert!(text.contains(expected), "{options:?}: {text}");
+    }
+    assert!(config(&["--cpus=255", "--iommu=off"]).is_ok());
+    assert!(config(&["--cpus=256"]).is_ok());
+}
+
+#[test]
+fn options_of_later_days_are_unknown() {
+    for option in ["--vfio=0000:00:01.0", "--api-socket=/s", "--dmatest"] {
+        assert!(Cli::try_parse_from(["remora", "run", "--kernel", "k", option]).is_err());
+    }
+    assert!(Cli::try_parse_from(["remora", "doctor"]).is_err());
+}
