@@ -62,11 +62,12 @@ impl Image {
                 source,
             }
         };
-        let file = File::open(path).map_err(failed("open"))?;
-        let metadata = file.metadata().map_err(failed("read"))?;
+        // Looked at before it is opened, because opening a pipe would wait for its other end.
+        let metadata = path.metadata().map_err(failed("open"))?;
         if !metadata.is_file() {
             return Err(BootError::new(path, format!("the {what} is not a regular file")).into());
         }
+        let file = File::open(path).map_err(failed("open"))?;
         Ok(Self {
             path: path.to_path_buf(),
             file,

@@ -55,10 +55,27 @@ impl Ending {
         }
     }
 
-    /// Whether this is the outcome of something that a person would call an error of theirs or ours.
+    /// One word for scripts: the reason in the last line on stderr and in the result file.
     #[must_use]
-    pub fn is_bug(&self) -> bool {
-        self.status() == status::BUG && matches!(self, Self::Error(_))
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Expected => "expected",
+            Self::PowerOff => "poweroff",
+            Self::Reset => "reset",
+            Self::DebugExit(_) => "debug-exit",
+            Self::Panicked => "panic",
+            Self::FailOn(_) => "fail-on",
+            Self::Missing(_) => "missing",
+            Self::TripleFault => "triple-fault",
+            Self::TimedOut(_) => "timeout",
+            Self::Quit => "quit",
+            Self::Terminated => "terminated",
+            Self::Error(error) => match error.status() {
+                status::USAGE => "usage",
+                status::HOST => "host",
+                _ => "bug",
+            },
+        }
     }
 }
 

@@ -1,3 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The program.
-fn main() {}
+//! The program `remora`: parses the command line and runs one machine.
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use std::io::stderr;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+use vmm::cli::{Cli, Command, RunArgs};
+use vmm::control::Ending;
+use vmm::error::Error;
+use vmm::{report, run};
+
+fn main() -> ExitCode {
+    report::install_panic_hook();
+    match Cli::try_parse() {
+        Ok(cli) => match cli.command {
+            Command::Run(args) => ExitCode::from(run_machine(&args)),
+        },
+        Err(error) => ExitCode::from(explain(&error)),
+    }
+}
+
+fn run_machine(args: &RunArgs) -> u8 {
+    match start_log(&args.log).and_then(|()| args.config()) {
+        Ok(config) => run::run(config),
+        Err(error) => report::tell(&Ending::Error(error), None),
+    }
+}
+
+fn start_log(filter: &str) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(filter).map_err(|e| Error::Option {
+        option: "log",
+        problem: format!("{filter:?}: {e}"),
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .without_time()
+        .init();
+    Ok(())
+}
+
+/// Help goes to stdout as clap wants it; a complaint becomes one line.
+fn explain(error: &clap::Error) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that went away does not want the rest.
+            let _ = error.print();
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            report::tell_usage("a command is missing: run (see remora --help)")
+        }
+        _ => {
+            let text = error.to_string();
+            let complaint: Vec<&str> = text
+                .lines()
+                .take_while(|line| !line.trim().is_empty())
+                .map(str::trim)
+                .collect();
+            let complaint = complaint.join(" ");
+            let complaint = complaint.trim_start_matches("error: ");
+            report::tell_usage(&format!("{complaint} (see remora run --help)"))
+        }
+    }
+}

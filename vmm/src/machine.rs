@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A machine: the board with its processors, from power-on through resets in place to the end.
+//!
+//! Used by one thread, the event loop's. While anything here changes, every vCPU is parked.
+
+use crate::board::{Board, Counters};
+use crate::boot::Images;
+use crate::config::Config;
+use crate::console::Console;
+use crate::control::Control;
+use crate::error::Error;
+use crate::kvm::exit::Outside;
+use crate::kvm::vcpu::{Model, Vcpu};
+use crate::kvm::vm::Vm;
+use crate::vcpus::Vcpus;
+use crate::{layout, memory};
+use devices::bus::Bus;
+use event_manager::MutEventSubscriber;
+use std::sync::Arc;
+use vm_memory::Bytes;
+
+/// A machine.
+#[derive(Debug)]
+pub struct Machine {
+    // Before the board, so that the processors go first.
+    vcpus: Vcpus,
+    board: Board,
+    images: Images,
+}
+
+impl Machine {
+    /// Builds the machine that `config` describes, with the devices that `wire` adds; nothing runs yet.
+    ///
+    /// # Errors
+    /// The configuration cannot be had on this host.
+    pub fn new(
+        config: Arc<Config>,
+        control: Arc<Control>,
+        console: Arc<Console>,
+        wire: impl FnOnce(&mut Board) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let images = Images::open(&config)?;
+        let vm = Vm::new()?;
+        check_cpus(&vm, config.cpus)?;
+        let model = Model::new(&vm, &config.removed_features, config.cpus)?;
+        check_width(&config, model.phys_bits())?;
+        let ram = Arc::new(memory::create(config.memory)?);
+        vm.map_ram(&ram)?;
+        let mut board = Board {
+            config,
+            ram,
+            vm: Arc::new(vm),
+            mmio: Arc::new(Bus::default()),
+            ports: Arc::new(Bus::default()),
+            control,
+            console,
+            phys_bits: model.phys_bits(),
+            resets: Vec::new(),
+            eoi: None,
+            tables: Vec::new(),
+            rsdp: None,
+            counters: None,
+            subscribers: Vec::new(),
+        };
+        wire(&mut board)?;
+        Self::with_board(board, &model, images)
+    }
+
+    /// Adds the processors to a board that has its devices.
+    fn with_board(board: Board, model: &Model, images: Images) -> Result<Self, Error> {
+        let mut msrs = None;
+        let vcpus: Vec<Vcpu> = (0..board.config.cpus)
+            .map(|index| Vcpu::new(&board.vm, model, index, &mut msrs))
+            .collect::<Result<_, _>>()?;
+        let outside = Outside {
+            mmio: Arc::clone(&board.mmio),
+            ports: Arc::clone(&board.ports),
+            ram: Arc::clone(&board.ram),
+            eoi: board.eoi.clone(),
+            control: Arc::clone(&board.control),
+        };
+        Ok(Self {
+            vcpus: Vcpus::spawn(vcpus, &outside)?,
+            board,
+            images,
+        })
+    }
+
+    /// What the event loop has to serve for the devices.
+    pub fn take_subscribers(&mut self) -> Vec<Box<dyn MutEventSubscriber + Send>> {
+        std::mem::take(&mut self.board.subscribers)
+    }
+
+    /// The counters of the remapping unit.
+    #[must_use]
+    pub fn counters(&self) -> Option<Arc<dyn Counters>> {
+        self.board.counters.clone()
+    }
+
+    /// Loads the guest and lets it run.
+    ///
+    /// # Errors
+    /// The guest cannot be loaded.
+    pub fn start(&mut self) -> Result<(), Error> {
+        self.load()?;
+        self.vcpus.run()
+    }
+
+    /// Restarts the machine in place.
+    ///
+    /// # Errors
+    /// A device cannot be reset, or the guest cannot be loaded again.
+    pub fn reset(&mut self) -> Result<(), Error> {
+        self.vcpus.park()?;
+        for part in &self.board.resets {
+            part.reset()?;
+        }
+        self.load()?;
+        self.board.control.resume();
+        self.vcpus.run()
+    }
+
+    /// Ends the processors, then the devices.
+    ///
+    /// # Errors
+    /// A processor does not come back; the devices are stopped all the same.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        let joined = self.vcpus.join();
+        for part in &self.board.resets {
+            part.stop();
+        }
+        joined
+    }
+
+    fn load(&mut self) -> Result<(), Error> {
+        for (at, bytes) in &self.board.tables {
+            self.board
+                .ram
+                .write_slice(bytes, *at)
+                .map_err(|_| Error::Option {
+                    option: "memory",
+                    problem: "too small: the firmware tables below 1 MiB do not fit".into(),
+                })?;
+        }
+        let entry = self.images.load(&self.board.ram, self.board.rsdp)?;
+        self.vcpus.reset(entry)
+    }
+}
+
+fn check_cpus(vm: &Vm, cpus: u32) -> Result<(), Error> {
+    let limit = vm.max_vcpus();
+    if usize::try_from(cpus).is_ok_and(|cpus| cpus <= limit) {
+        return Ok(());
+    }
+    Err(Error::HostLacks(format!(
+        "--cpus: {cpus} processors are more than the {limit} that this host's KVM allows"
+    )))
+}
+
+fn check_width(config: &Config, phys_bits: u8) -> Result<(), Error> {
+    let end = layout::ram_end(config.memory.size);
+    match 1u64.checked_shl(u32::from(phys_bits)) {
+        Some(limit) if end > limit => Err(Error::HostLacks(format!(
+            "--memory: {} MiB end beyond the {phys_bits} address bits of this host's processors",
+            config.memory.size >> 20
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

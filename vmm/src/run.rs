@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! One run: builds the machine, serves its event loop, ends it.
+
+use crate::config::Config;
+use crate::console::stdin::Typist;
+use crate::console::{Console, terminal};
+use crate::control::{Control, Ending, Request};
+use crate::error::Error;
+use crate::machine::Machine;
+use crate::report;
+use crate::signals::Signals;
+use crate::wiring;
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::sync::Arc;
+use std::time::Duration;
+use vmm_sys_util::timerfd::TimerFd;
+
+type Subscriber = Box<dyn MutEventSubscriber + Send>;
+
+/// Runs the machine that `config` describes to its end, and tells how it ended; the exit status.
+#[must_use]
+pub fn run(config: Config) -> u8 {
+    if let Some(path) = &config.ending.result
+        && let Err(error) = report::open_result(path)
+    {
+        return report::tell(&Ending::Error(error), None);
+    }
+    let (ending, counters) = match prepare(config) {
+        Err(error) => (Ending::Error(error), None),
+        Ok(mut run) => {
+            let ending = run.serve().unwrap_or_else(Ending::Error);
+            let counters = run.machine.counters();
+            (run.stop(ending), counters)
+        }
+    };
+    report::tell(&ending, counters.as_ref())
+}
+
+struct Run {
+    config: Arc<Config>,
+    control: Arc<Control>,
+    console: Arc<Console>,
+    machine: Machine,
+    events: EventManager<Subscriber>,
+    // Last, so that the terminal is raw as long as anything may write to it.
+    _raw: Option<terminal::Raw>,
+}
+
+fn prepare(config: Config) -> Result<Run, Error> {
+    raise_file_limit();
+    let config = Arc::new(config);
+    let control = Arc::new(Control::new()?);
+    let mut subscribers: Vec<Subscriber> = vec![
+        Box::new(Wake(Arc::clone(&control))),
+        Box::new(Signals::new(Arc::clone(&control))?),
+    ];
+    if let Some(limit) = config.ending.timeout {
+        subscribers.push(Box::new(Timeout::new(limit, Arc::clone(&control))?));
+    }
+    let console = Console::new(
+        &config.serial,
+        &config.ending.expect,
+        &config.ending.fail_on,
+        Arc::clone(&control),
+    )?;
+    subscribers.push(Box::new(RestOfLine(Arc::clone(&console))));
+    let mut machine = Machine::new(
+        Arc::clone(&config),
+        Arc::clone(&control),
+        Arc::clone(&console),
+        wiring::wire,
+    )?;
+    subscribers.extend(machine.take_subscribers());
+    let raw = if console.takes_stdin() {
+        let typist = Typist::new(Arc::clone(&console), Arc::clone(&control))?;
+        subscribers.push(Box::new(typist));
+        terminal::raw()?
+    } else {
+        None
+    };
+    let mut events = EventManager::new().map_err(broken_loop)?;
+    for subscriber in subscribers {
+        events.add_subscriber(subscriber);
+    }
+    Ok(Run {
+        config,
+        control,
+        console,
+        machine,
+        events,
+        _raw: raw,
+    })
+}
+
+impl Run {
+    fn serve(&mut self) -> Result<Ending, Error> {
+        self.machine.start()?;
+        loop {
+            match self.events.run() {
+                Ok(_) => {}
+                Err(event_manager::Error::Epoll(e)) if e.errno() == libc::EINTR => {}
+                Err(error) => return Err(broken_loop(error)),
+            }
+            if let Some(request) = self.control.take()
+                && let Some(ending) = self.decide(request)?
+            {
+                return Ok(ending);
+            }
+        }
+    }
+
+    /// Serves a request; how the run ends, if it does.
+    fn decide(&mut self, request: Request) -> Result<Option<Ending>, Error> {
+        let ending = match request {
+            Request::End(ending) => return Ok(Some(ending)),
+            Request::Reset if !self.config.ending.no_reboot => {
+                tracing::info!("the guest resets the machine");
+                self.machine.reset()?;
+                return Ok(None);
+            }
+            Request::Reset => Ending::Reset,
+            Request::PowerOff => Ending::PowerOff,
+        };
+        let missing = self.console.missing();
+        Ok(Some(if missing.is_empty() {
+            ending
+        } else {
+            Ending::Missing(missing)
+        }))
+    }
+
+    /// Ends everything. What fails then is told only if nothing worse was.
+    fn stop(mut self, ending: Ending) -> Ending {
+        match self.machine.stop() {
+            Ok(()) => ending,
+            Err(error) => {
+                tracing::error!("{error}");
+                if ending.status() == 0 {
+                    Ending::Error(error)
+                } else {
+                    ending
+                }
+            }
+        }
+    }
+}
+
+fn broken_loop(error: event_manager::Error) -> Error {
+    Error::Bug(format!("the event loop: {error}"))
+}
+
+/// Each vCPU and each queue needs descriptors; many systems start programs with a low limit that they may raise.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!("the limit of open files stays: {error}");
+    }
+}
+
+/// Wakes the loop for a request; [`Run::serve`] takes it.
+struct Wake(Arc<Control>);
+
+impl MutEventSubscriber for Wake {
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        watch(ops, self.0.wake());
+    }
+
+    fn process(&mut self, _: Events, _: &mut EventOps<'_>) {}
+}
+
+/// Ends the run when its time is up.
+struct Timeout {
+    timer: TimerFd,
+    limit: Duration,
+    control: Arc<Control>,
+}
+
+impl Timeout {
+    fn new(limit: Duration, control: Arc<Control>) -> Result<Self, Error> {
+        let refused = |e| Error::host("create a timer", e);
+        let mut timer = TimerFd::new().map_err(refused)?;
+        timer.reset(limit, None).map_err(refused)?;
+        Ok(Self {
+            timer,
+            limit,
+            control,
+        })
+    }
+}
+
+impl MutEventSubscriber for Timeout {
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        watch(ops, &self.timer);
+    }
+
+    fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
+        let _ = self.timer.wait();
+        self.control
+            .request(Request::End(Ending::TimedOut(self.limit)));
+    }
+}
+
+/// Ends the run for a forbidden text whose line does not end.
+struct RestOfLine(Arc<Console>);
+
+impl MutEventSubscriber for RestOfLine {
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        watch(ops, &*self.0.rest_of_line());
+    }
+
+    fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
+        let _ = self.0.rest_of_line().wait();
+        self.0.fail();
+    }
+}
+
+fn watch<T: std::os::fd::AsRawFd>(ops: &mut EventOps<'_>, source: &T) {
+    if let Err(error) = ops.add(Events::new(source, EventSet::IN)) {
+        tracing::error!("the event loop does not watch a descriptor: {error}");
+    }
+}
