@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the user types, on its way from stdin to the serial port, by the event loop.
 //!
-//! Bytes that the port has no room for are kept and offered again; nothing more is read meanwhile. A stdin that cannot be
-//! polled (a regular file, /dev/null) is read by the clock instead.
+//! Bytes that the port has no room for are kept and offered again. When too many are kept, a pipe or a file is not read any
+//! further; a terminal is, since the user must be able to quit a guest that does not listen, and loses what was typed.
+//! A stdin that cannot be polled (a regular file, /dev/null) is read by the clock instead.
 
 use super::escape::{Escape, Key};
 use super::{Console, terminal};
@@ -11,13 +12,15 @@ use crate::error::Error;
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use rustix::io::{Errno, read};
 use std::collections::VecDeque;
-use std::io::stdin;
+use std::io::{IsTerminal, stdin};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 use vmm_sys_util::timerfd::TimerFd;
 
 const AGAIN: Duration = Duration::from_millis(5);
+/// Keys kept for a port without room.
+const CAPACITY: usize = 4096;
 const STDIN: u32 = 0;
 const TIMER: u32 = 1;
 
@@ -26,7 +29,7 @@ const TIMER: u32 = 1;
 enum Source {
     /// Readiness is reported.
     Polled,
-    /// Bytes are waiting for room; readiness is not asked for.
+    /// Too many bytes are waiting for room; readiness is not asked for.
     Paused,
     /// It cannot be polled: read by the clock.
     Clocked,
@@ -43,6 +46,7 @@ pub struct Typist {
     waiting: VecDeque<Key>,
     timer: TimerFd,
     source: Source,
+    terminal: bool,
 }
 
 impl Typist {
@@ -58,6 +62,7 @@ impl Typist {
             waiting: VecDeque::new(),
             timer: TimerFd::new().map_err(|e| Error::host("create a timer", e))?,
             source: Source::Closed,
+            terminal: stdin().is_terminal(),
         })
     }
 
@@ -66,11 +71,15 @@ impl Typist {
             for key in self.escape.feed(byte) {
                 if key == Key::Quit {
                     self.control.request(Request::End(Ending::Quit));
-                } else {
+                } else if !self.is_full() || !self.terminal {
                     self.waiting.push_back(key);
                 }
             }
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting.len() >= CAPACITY
     }
 
     /// Gives the port what it takes; whether everything was taken.
@@ -120,10 +129,10 @@ impl Typist {
                 let _ = ops.remove(Events::with_data(&stdin(), STDIN, EventSet::IN));
             }
             self.source = Source::Closed;
-        } else if self.source == Source::Polled && !all_taken {
+        } else if self.source == Source::Polled && self.is_full() && !self.terminal {
             let _ = ops.remove(Events::with_data(&stdin(), STDIN, EventSet::IN));
             self.source = Source::Paused;
-        } else if self.source == Source::Paused && all_taken {
+        } else if self.source == Source::Paused && !self.is_full() {
             let added = ops.add(Events::with_data(&stdin(), STDIN, EventSet::IN));
             self.source = if added.is_ok() {
                 Source::Polled
@@ -160,7 +169,8 @@ impl MutEventSubscriber for Typist {
         let mut open = self.source != Source::Closed;
         if events.fd() == self.timer.as_raw_fd() {
             let _ = self.timer.wait();
-            if self.offer() && self.source == Source::Clocked {
+            self.offer();
+            if self.source == Source::Clocked && !self.is_full() {
                 open = self.read();
             }
         } else {
