@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use std::io::stderr;
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use vmm::cli::{Cli, Command, RunArgs};
@@ -36,6 +36,7 @@ fn start_log(filter: &str) -> Result<(), Error> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
         .without_time()
         .init();
     Ok(())

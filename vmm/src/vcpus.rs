@@ -8,7 +8,7 @@
 //! Lock rule: the state's lock is held to look and to count only, never while guest code or a device runs.
 
 use crate::boot::Entry;
-use crate::control::{Control, Ending, Request};
+use crate::control::{Ending, Request};
 use crate::error::Error;
 use crate::kvm::exit::Outside;
 use crate::kvm::vcpu::Vcpu;
@@ -212,14 +212,10 @@ fn serve(mut vcpu: Vcpu, shared: &Shared, outside: &Outside) {
 }
 
 fn run(vcpu: &mut Vcpu, shared: &Shared, seen: u64, outside: &Outside) {
-    while shared.generation.load(Ordering::Acquire) == seen && may_run(&outside.control) {
+    while shared.generation.load(Ordering::Acquire) == seen && !outside.control.is_halted() {
         vcpu.step(outside);
     }
     vcpu.finish_instruction(outside);
-}
-
-fn may_run(control: &Control) -> bool {
-    !control.is_halted()
 }
 
 /// The signal only has to interrupt KVM_RUN.

@@ -208,17 +208,8 @@ fn dispatch(exit: VcpuExit<'_>, outside: &Outside) -> Exit {
             Exit::Served
         }
         VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::Hlt => Exit::Served,
-        other => Exit::Ask(final_exit(&other)).or_internal(&other),
-    }
-}
-
-impl Exit {
-    /// An internal error needs the run page once more.
-    fn or_internal(self, exit: &VcpuExit<'_>) -> Self {
-        match exit {
-            VcpuExit::InternalError => Self::InternalError,
-            _ => self,
-        }
+        VcpuExit::InternalError => Exit::InternalError,
+        other => Exit::Ask(final_exit(&other)),
     }
 }
 
