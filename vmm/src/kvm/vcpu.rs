@@ -194,10 +194,11 @@ impl Vcpu {
             .map_err(refused("set the local APIC"))
     }
 
-    /// Writes back what could be read, then what firmware would have set. A register that KVM lets be read but not written
-    /// keeps its value.
+    /// Writes back what has changed, then what firmware would have set. A register that KVM lets be read but not written keeps
+    /// its value.
     fn restore_msrs(&self) -> Result<(), Error> {
-        let mut rest = &self.power_on.msrs[..];
+        let changed = self.changed_msrs()?;
+        let mut rest = &changed[..];
         while !rest.is_empty() {
             let written = self.write_msrs(rest)?;
             rest = rest.get(written + 1..).unwrap_or_default();
@@ -214,6 +215,25 @@ impl Vcpu {
             }])?;
         }
         Ok(())
+    }
+
+    /// The power-on values of registers that hold others now. Writing the rest too would do no harm, but make KVM log the
+    /// registers that it only knows how to read.
+    fn changed_msrs(&self) -> Result<Vec<kvm_msr_entry>, Error> {
+        let power_on = &self.power_on.msrs;
+        let mut now = Msrs::from_entries(power_on)
+            .map_err(|e| Error::Bug(format!("{} MSRs: {e:?}", power_on.len())))?;
+        let read = self
+            .fd
+            .get_msrs(&mut now)
+            .map_err(|e| Error::kvm(format!("read the MSRs of vCPU {}", self.index), e))?;
+        let known = now.as_slice().iter().take(read).map(|msr| Some(msr.data));
+        Ok(power_on
+            .iter()
+            .zip(known.chain(std::iter::repeat(None)))
+            .filter(|(wanted, now)| *now != Some(wanted.data))
+            .map(|(wanted, _)| *wanted)
+            .collect())
     }
 
     /// How many were written before one was refused.
