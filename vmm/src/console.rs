@@ -2,8 +2,8 @@
 //! The far end of the serial port: terminal, file or nothing, and the texts to watch for.
 //!
 //! What the guest says goes through [`Console::output`] on the vCPU that says it; what the user types comes through the event
-//! loop ([`stdin::Typist`]). Lock rule: the output's lock is held over one write of the sink; the input's for the exchange of a
-//! handle.
+//! loop ([`stdin::Typist`]). Lock rule: the sink's lock is held over one write, which may wait for a reader, and only a writer
+//! takes it; the other locks are held for a moment, one at a time.
 
 pub mod escape;
 pub mod matcher;
@@ -58,9 +58,9 @@ impl Sink {
     }
 }
 
+/// What was said so far, as far as the run's end depends on it.
 #[derive(Debug)]
-struct Output {
-    sink: Sink,
+struct Said {
     watch: Watch,
     failing: Option<String>,
 }
@@ -68,7 +68,8 @@ struct Output {
 /// The far end of the serial port.
 #[derive(Debug)]
 pub struct Console {
-    output: Mutex<Output>,
+    sink: Mutex<Sink>,
+    said: Mutex<Said>,
     input: Mutex<Option<Arc<dyn ConsoleInput>>>,
     rest_of_line: Mutex<TimerFd>,
     control: Arc<Control>,
@@ -100,8 +101,8 @@ impl Console {
         };
         let timer = TimerFd::new().map_err(|e| Error::host("create a timer", e))?;
         Ok(Arc::new(Self {
-            output: Mutex::new(Output {
-                sink,
+            sink: Mutex::new(sink),
+            said: Mutex::new(Said {
                 watch: Watch::new(expect, fail_on),
                 failing: None,
             }),
@@ -159,24 +160,27 @@ impl Console {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Output> {
-        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn say(&self, bytes: &[u8]) {
-        let mut output = self.lock();
-        output.sink.write(bytes);
-        if output.failing.is_some() {
+        self.sink
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(bytes);
+        let mut said = self.lock();
+        if said.failing.is_some() {
             if bytes.contains(&b'\n') {
-                drop(output);
+                drop(said);
                 self.fail();
             }
             return;
         }
-        let seen = output.watch.feed(bytes);
+        let seen = said.watch.feed(bytes);
         if let Some(text) = seen.failed {
-            output.failing = Some(text);
-            drop(output);
+            said.failing = Some(text);
+            drop(said);
             if self.rest_of_line().reset(REST_OF_LINE, None).is_err() {
                 self.fail();
             }
