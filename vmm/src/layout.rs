@@ -77,12 +77,10 @@ pub const DEBUG_EXIT_PORT: u16 = 0xf4;
 pub const DEBUG_EXIT_PORTS: u64 = 4;
 /// pvpanic.
 pub const PVPANIC_PORT: u16 = 0x505;
-/// ACPI PM1a event block (4 bytes) and, at +4, control block (2 bytes).
-pub const ACPI_PM1_PORT: u16 = 0x600;
-/// ACPI PM timer.
-pub const ACPI_PM_TIMER_PORT: u16 = 0x608;
-/// The line of the ACPI system control interrupt.
-pub const ACPI_SCI_GSI: u8 = 9;
+/// ACPI's sleep control register and, at +1, sleep status register.
+pub const SLEEP_CONTROL_PORT: u16 = 0x600;
+/// Ports of the sleep registers.
+pub const SLEEP_CONTROL_PORTS: u64 = 2;
 
 /// A range of guest-physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
