@@ -11,6 +11,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod error;
+pub mod interrupts;
 pub mod kvm;
 pub mod layout;
 pub mod machine;
