@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! From a line through the IOAPIC and remapping to the kernel, and back by the end of the interrupt.
+
+use super::*;
+use crate::interrupts::Route;
+use crate::wiring::testing::{Kernel, config, parts};
+use iommu::memory::{PhysMem, Ram};
+use vm_memory::GuestAddress;
+
+/// Writes both halves of the entry of `pin`.
+fn program(wired: &Wired, pin: u8, entry: u64) {
+    let bytes = entry.to_le_bytes();
+    for (half, index) in [(1, 0x11), (0, 0x10)] {
+        wired.ioapic.write(0, &[index + 2 * pin, 0, 0, 0]);
+        wired.ioapic.write(0x10, &bytes[4 * half..4 * half + 4]);
+    }
+}
+
+fn wired(options: &[&str]) -> (Arc<Kernel>, Arc<Ram>, Translation, Wired) {
+    let (kernel, ram, translation) = parts(&config(options));
+    let wired = Wired::new(&translation, Arc::clone(&kernel) as _);
+    (kernel, ram, translation, wired)
+}
+
+fn message(address: u64, data: u32) -> MsiMessage {
+    MsiMessage { address, data }
+}
+
+#[test]
+fn level_interrupt_is_sent_again_at_its_end_while_a_source_asserts_it() {
+    let (kernel, _, _, wired) = wired(&["--iommu", "off"]);
+    // Vector 0x41, level, active low, to APIC 3.
+    program(&wired, 17, 3 << 56 | 1 << 15 | 1 << 13 | 0x41);
+    let sent = message(0xfee0_3000, 0x8041);
+    assert_eq!(
+        kernel.routes(),
+        [Route {
+            gsi: 17,
+            message: sent
+        }]
+    );
+    let lines = wired.lines();
+    let (one, two) = (lines.source(17), lines.source(17));
+    one.set_level(true);
+    two.set_level(true);
+    assert_eq!(kernel.take_signals(), [sent]);
+    one.set_level(false);
+    wired.routes.eoi(0x41);
+    assert_eq!(kernel.take_signals(), [sent]);
+    two.set_level(false);
+    wired.routes.eoi(0x41);
+    assert!(kernel.take_signals().is_empty());
+}
+
+#[test]
+fn remapped_pin_follows_the_table_entry() {
+    let (kernel, ram, translation, wired) = wired(&[]);
+    let unit = translation.unit().unwrap();
+    // Entry 5 at 2 MiB: present, level, vector 0x52, APIC id 0x102; source 00:1e.7 must match exactly.
+    let entry: u128 = 1 | 1 << 4 | 0x52 << 16 | 0x102 << 32 | 0x00f7 << 64 | 1 << 82;
+    let at = GuestAddress(0x20_0000 + 5 * 16);
+    PhysMem::write(&*ram, at, &entry.to_le_bytes()).unwrap();
+    // Remappable format, index 5, level, vector 9.
+    program(&wired, 9, 5 << 49 | 1 << 48 | 1 << 15 | 9);
+    // 65536 entries, EIME: SIRTP, then IRE.
+    unit.write(0xb8, &0x20_080fu64.to_le_bytes());
+    unit.write(0x18, &(1u32 << 24).to_le_bytes());
+    unit.write(0x18, &(1u32 << 25).to_le_bytes());
+
+    let sent = message(0x100_fee0_2000, 0x8052);
+    let routes = kernel.routes();
+    assert_eq!(routes.len(), 1);
+    assert_eq!(routes[0].gsi, 9);
+    assert_eq!(routes[0].message.data & 0x80ff, sent.data);
+    assert_eq!(routes[0].message.address & !0xfff, sent.address);
+    let line = wired.lines().source(9);
+    line.set_level(true);
+    assert_eq!(kernel.take_signals(), [routes[0].message]);
+    // The kernel reports the vector that it delivered.
+    wired.routes.eoi(0x52);
+    assert_eq!(kernel.take_signals(), [routes[0].message]);
+    assert_eq!(unit.counters().faults_total(), 0);
+}
+
+#[test]
+fn reset_masks_every_pin_and_takes_the_routes_away() {
+    let (kernel, _, _, wired) = wired(&["--iommu", "off"]);
+    program(&wired, 17, 1 << 15 | 0x41);
+    assert_eq!(kernel.routes().len(), 1);
+    wired.reset().unwrap();
+    assert!(kernel.routes().is_empty());
+    wired.lines().source(17).set_level(true);
+    assert!(kernel.take_signals().is_empty());
+}

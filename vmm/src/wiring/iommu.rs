@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The remapping unit on the board: registers on the bus, events to the processors, counters in the result.
+//!
+//! Everything that reaches memory or a processor on behalf of a device is made here, so there is one place where `--iommu
+//! off` differs.
+
+use crate::board::{self, Board};
+use crate::config::{AddressWidth, Config, IommuConfig, Switch};
+use crate::error::Error;
+use crate::interrupts::{IoapicRoutes, NoRemap, Processors, Remap, RemappedMessages};
+use crate::layout;
+use devices::bus::BusDevice;
+use iommu::capabilities::{self, Capabilities, LegacyOptions};
+use iommu::dma::DmaSpace;
+use iommu::ids::Requester;
+use iommu::memory::{PhysMem, Ram};
+use iommu::msi::{MsiSender, MsiSink};
+use iommu::unit::{InterruptListener, Outputs, Unit};
+use serde_json::{Map, Value};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// The way of every device to memory and to the processors.
+#[derive(Clone, Debug)]
+pub struct Translation {
+    ram: Arc<Ram>,
+    unit: Option<Arc<Unit>>,
+    routes: Arc<RouteListener>,
+    remap: Arc<dyn Remap>,
+    messages: Arc<RemappedMessages>,
+}
+
+impl Translation {
+    /// Builds the unit that the configuration asks for. Its own events go to `processors`, and so do the messages of devices.
+    ///
+    /// # Errors
+    /// The options contradict each other.
+    pub fn new(
+        config: &Config,
+        ram: &Arc<Ram>,
+        phys_bits: u8,
+        processors: &Arc<Processors>,
+    ) -> Result<Self, Error> {
+        let routes = Arc::new(RouteListener::default());
+        let unit = match &config.iommu {
+            Some(options) => {
+                let hotplug = config.root_ports.iter().any(|port| port.hotplug);
+                let outputs = Outputs {
+                    events: Arc::clone(processors) as _,
+                    interrupts: Arc::clone(&routes) as _,
+                };
+                let capabilities = capabilities(options, phys_bits, hotplug)?;
+                let ram = Arc::clone(ram) as Arc<dyn PhysMem>;
+                Some(Unit::new(capabilities, ram, outputs))
+            }
+            None => None,
+        };
+        let remap: Arc<dyn Remap> = match &unit {
+            Some(unit) => Arc::clone(unit) as _,
+            None => Arc::new(NoRemap),
+        };
+        let sink: Arc<dyn MsiSink> = Arc::clone(processors) as _;
+        Ok(Self {
+            ram: Arc::clone(ram),
+            routes,
+            messages: RemappedMessages::new(Arc::clone(&remap), sink),
+            remap,
+            unit,
+        })
+    }
+
+    /// Puts the unit's registers on the bus and its counters into the result.
+    ///
+    /// # Errors
+    /// Its addresses are taken.
+    pub fn install(&self, board: &mut Board) -> Result<(), Error> {
+        let Some(unit) = &self.unit else {
+            return Ok(());
+        };
+        let registers = Arc::new(Registers(Arc::clone(unit)));
+        board
+            .mmio
+            .insert(layout::VTD.0, layout::VTD_SIZE, registers)
+            .map_err(super::taken)?;
+        board.counters = Some(Arc::new(UnitCounters(Arc::clone(unit))));
+        Ok(())
+    }
+
+    /// The unit, unless the machine has none.
+    #[must_use]
+    pub fn unit(&self) -> Option<&Arc<Unit>> {
+        self.unit.as_ref()
+    }
+
+    /// The memory of `requester`: what the unit translates, or all of it in a machine without.
+    #[must_use]
+    pub fn dma_space(&self, requester: &Arc<Requester>) -> Arc<DmaSpace> {
+        let (ram, requester) = (Arc::clone(&self.ram), Arc::clone(requester));
+        match &self.unit {
+            Some(unit) => unit.dma_space(ram, requester, None),
+            None => DmaSpace::identity(ram, requester),
+        }
+    }
+
+    /// Where devices send their messages.
+    #[must_use]
+    pub fn messages(&self) -> Arc<dyn MsiSender> {
+        Arc::clone(&self.messages) as _
+    }
+
+    /// How interrupts are remapped.
+    #[must_use]
+    pub fn remap(&self) -> Arc<dyn Remap> {
+        Arc::clone(&self.remap)
+    }
+
+    /// Refreshes `routes` whenever remapping changes, from now on.
+    pub fn refresh_on_change(&self, routes: &Arc<IoapicRoutes>) {
+        let _ = self.routes.0.set(Arc::downgrade(routes));
+    }
+}
+
+fn capabilities(config: &IommuConfig, phys_bits: u8, hotplug: bool) -> Result<Capabilities, Error> {
+    Capabilities::legacy(&options(config, phys_bits, hotplug)).map_err(|e| Error::Option {
+        option: "iommu",
+        problem: e.to_string(),
+    })
+}
+
+/// Width in bits of what devices can address.
+#[must_use]
+pub const fn address_bits(config: &IommuConfig) -> u8 {
+    width(config.address_width).bits()
+}
+
+const fn width(width: AddressWidth) -> capabilities::AddressWidth {
+    match width {
+        AddressWidth::Auto | AddressWidth::Bits48 => capabilities::AddressWidth::Bits48,
+        AddressWidth::Bits39 => capabilities::AddressWidth::Bits39,
+    }
+}
+
+/// What the unit offers. Caching mode is for whoever follows the guest's tables in the host, which a device that comes by a
+/// hotplug port may need.
+fn options(config: &IommuConfig, phys_bits: u8, hotplug: bool) -> LegacyOptions {
+    LegacyOptions {
+        address_width: width(config.address_width),
+        host_address_width: phys_bits,
+        caching_mode: match config.caching_mode {
+            Switch::Auto => hotplug,
+            Switch::On => true,
+            Switch::Off => false,
+        },
+        interrupt_remapping: config.intremap,
+        extended_interrupt_mode: config.intremap,
+        fault_records: config.records,
+    }
+}
+
+/// The unit's registers as the bus sees them.
+#[derive(Debug)]
+struct Registers(Arc<Unit>);
+
+impl BusDevice for Registers {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        self.0.read(offset, data);
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) {
+        self.0.write(offset, data);
+    }
+}
+
+/// Tells the IOAPIC's routes of changes. They come to be after the unit, which they ask.
+#[derive(Debug, Default)]
+struct RouteListener(OnceLock<Weak<IoapicRoutes>>);
+
+impl InterruptListener for RouteListener {
+    fn interrupts_changed(&self) {
+        if let Some(routes) = self.0.get().and_then(Weak::upgrade) {
+            routes.refresh();
+        }
+    }
+}
+
+/// Puts the unit back at a reset and sums it up at the end.
+#[derive(Debug)]
+pub struct UnitReset(pub Arc<Unit>);
+
+impl board::Reset for UnitReset {
+    fn reset(&self) -> Result<(), Error> {
+        self.0.reset();
+        Ok(())
+    }
+
+    fn stop(&self) {
+        let counters = self.0.counters();
+        tracing::info!(
+            "IOMMU: {} requests translated, {} interrupts, {} faults, {} invalidations",
+            counters.translations,
+            counters.interrupts,
+            counters.faults_total(),
+            counters.context_invalidations
+                + counters.iotlb_invalidations
+                + counters.page_invalidations
+                + counters.interrupt_invalidations
+        );
+    }
+}
+
+/// The unit's counters by name.
+#[derive(Debug)]
+struct UnitCounters(Arc<Unit>);
+
+impl board::Counters for UnitCounters {
+    fn counters(&self) -> Map<String, Value> {
+        let counters = self.0.counters();
+        let reasons: Map<String, Value> = counters
+            .faults
+            .iter()
+            .map(|(reason, count)| (format!("{:#04x}", reason.code()), Value::from(*count)))
+            .collect();
+        let numbers = [
+            ("translations", counters.translations),
+            ("interrupts", counters.interrupts),
+            ("faults", counters.faults_total()),
+            ("faults_lost", counters.faults_lost),
+            ("events", counters.events),
+            ("context_invalidations", counters.context_invalidations),
+            ("iotlb_invalidations", counters.iotlb_invalidations),
+            ("page_invalidations", counters.page_invalidations),
+            ("interrupt_invalidations", counters.interrupt_invalidations),
+            ("waits", counters.waits),
+            ("queue_errors", counters.queue_errors),
+            ("bad_accesses", counters.bad_accesses),
+        ];
+        let mut map: Map<String, Value> = numbers
+            .into_iter()
+            .map(|(name, count)| (name.to_owned(), Value::from(count)))
+            .collect();
+        map.insert("faults_by_reason".into(), Value::Object(reasons));
+        map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caching_mode_auto_follows_the_hotplug_ports() {
+        let config = IommuConfig::default();
+        assert!(!options(&config, 46, false).caching_mode);
+        assert!(options(&config, 46, true).caching_mode);
+        let off = IommuConfig {
+            caching_mode: Switch::Off,
+            ..config
+        };
+        assert!(!options(&off, 46, true).caching_mode);
+    }
+
+    #[test]
+    fn intremap_off_offers_no_extended_mode_either() {
+        let config = IommuConfig {
+            intremap: false,
+            ..IommuConfig::default()
+        };
+        let options = options(&config, 46, false);
+        assert!(!options.interrupt_remapping && !options.extended_interrupt_mode);
+        assert!(Capabilities::legacy(&options).is_ok());
+    }
+
+    #[test]
+    fn width_of_39_bits_is_passed_on() {
+        let config = IommuConfig {
+            address_width: AddressWidth::Bits39,
+            ..IommuConfig::default()
+        };
+        let capabilities = Capabilities::legacy(&options(&config, 46, false)).unwrap();
+        assert_eq!(capabilities.address_bits(), 39);
+        assert_eq!(capabilities.host_address_width(), 46);
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The ACPI tables of what was wired.
+
+use super::ioapic;
+use super::iommu::Translation;
+use super::pci::{LAST_BUS, Windows};
+use crate::acpi::{self, AcpiConfig, EcamInfo, IntxRoute, IoapicInfo, PciWindows, PowerInfo};
+use crate::board::Board;
+use crate::error::Error;
+use crate::layout;
+use devices::pci::firmware;
+use devices::power::SLEEP_TYPE_SOFT_OFF;
+use iommu::dmar::{Dmar, Drhd, PathElement, Scope, ScopeKind, Structure};
+use iommu::unit::Unit;
+use std::ops::{Range, RangeInclusive};
+
+/// Resets the machine when written to the reset control register: a hard reset.
+const HARD_RESET: u8 = 6;
+
+/// Puts the tables into the board's firmware area.
+///
+/// # Errors
+/// They do not fit.
+pub fn install(board: &mut Board, translation: &Translation) -> Result<(), Error> {
+    let config = AcpiConfig {
+        area: layout::FIRMWARE_TABLES.0
+            ..=layout::FIRMWARE_TABLES.0 + layout::FIRMWARE_TABLES_SIZE - 1,
+        apic_ids: (0..board.config.cpus).collect(),
+        ioapic: IoapicInfo {
+            id: ioapic::ID,
+            base: low(layout::IOAPIC.0)?,
+        },
+        ecam: EcamInfo {
+            base: low(layout::ECAM.0)?,
+            last_bus: LAST_BUS,
+        },
+        windows: windows(&Windows::new(&board.config, board.phys_bits))?,
+        intx: firmware::interrupt_routes()
+            .iter()
+            .map(|route| IntxRoute {
+                device: route.device,
+                pin: route.pin,
+                gsi: u32::from(route.gsi),
+            })
+            .collect(),
+        power: PowerInfo {
+            reset_port: layout::RESET_CONTROL_PORT,
+            reset_value: HARD_RESET,
+            sleep_control_port: layout::SLEEP_CONTROL_PORT,
+            sleep_status_port: layout::SLEEP_CONTROL_PORT + 1,
+            s5_sleep_type: SLEEP_TYPE_SOFT_OFF,
+            pvpanic_port: layout::PVPANIC_PORT,
+        },
+        dmar: translation.unit().map(|unit| dmar(unit)),
+    };
+    let (rsdp, image) = acpi::tables(&config)?;
+    board.tables.push((rsdp, image));
+    board.rsdp = Some(rsdp);
+    Ok(())
+}
+
+/// One unit for all devices, those that come later included, and for the IOAPIC.
+fn dmar(unit: &Unit) -> Dmar {
+    let (bus, devfn) = (ioapic::SOURCE.bus(), ioapic::SOURCE.devfn());
+    let path = PathElement {
+        device: devfn >> 3,
+        function: devfn & 7,
+    };
+    let ioapic = Scope {
+        kind: ScopeKind::Ioapic,
+        enumeration_id: ioapic::ID,
+        start_bus: bus,
+        path: vec![path],
+    };
+    Dmar {
+        host_address_width: unit.capabilities().host_address_width(),
+        interrupt_remapping: unit.capabilities().interrupt_remapping(),
+        structures: vec![Structure::Drhd(Drhd {
+            segment: 0,
+            registers: layout::VTD,
+            size: 0,
+            include_pci_all: true,
+            scopes: vec![ioapic],
+        })],
+    }
+}
+
+fn windows(windows: &Windows) -> Result<PciWindows, Error> {
+    let inclusive = |range: &Range<u64>| (range.start, range.end - 1);
+    let (io, io_last) = inclusive(&windows.io);
+    let port = |port: u64| u16::try_from(port).map_err(|_| beyond(port));
+    let (memory, memory_last) = inclusive(&windows.memory);
+    let memory64: Option<RangeInclusive<u64>> = (!windows.memory64.is_empty()).then(|| {
+        let (first, last) = inclusive(&windows.memory64);
+        first..=last
+    });
+    Ok(PciWindows {
+        io: port(io)?..=port(io_last)?,
+        mmio32: low(memory)?..=low(memory_last)?,
+        mmio64: memory64,
+    })
+}
+
+fn low(address: u64) -> Result<u32, Error> {
+    u32::try_from(address).map_err(|_| beyond(address))
+}
+
+fn beyond(address: u64) -> Error {
+    Error::Bug(format!(
+        "the address map puts {address:#x} where it cannot be"
+    ))
+}

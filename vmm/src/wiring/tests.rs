@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Where devices go, and that none gets around the unit.
+
+use super::pci::{PciBus, Windows};
+use super::testing::{PHYS_BITS, config, parts};
+use super::{edu, virtio};
+use crate::error::Error;
+use devices::pci::host_bridge::HostBridge;
+use iommu::address::Iova;
+use iommu::ids::{Requester, SourceId};
+use iommu::msi::{MsiMessage, MsiSender};
+use iommu::unit::Unit;
+use std::sync::Arc;
+use vm_memory::GuestAddress;
+
+const REMAPPABLE: MsiMessage = MsiMessage {
+    address: 0xfee0_0010,
+    data: 0x21,
+};
+
+fn master(source: u16) -> Arc<Requester> {
+    let requester = Arc::new(Requester::new(SourceId(source)));
+    requester.set_bus_master(true);
+    requester
+}
+
+/// Writes a 32-bit register.
+fn set(unit: &Unit, offset: u64, value: u32) {
+    unit.write(offset, &value.to_le_bytes());
+}
+
+/// Turns translation on with a root table of zeroes at 1 MiB: SRTP, then TE.
+fn block_everything(unit: &Unit) {
+    unit.write(0x20, &0x10_0000u64.to_le_bytes());
+    set(unit, 0x18, 1 << 30);
+    set(unit, 0x18, 1 << 31);
+}
+
+#[test]
+fn dma_without_a_unit_reaches_memory_at_the_same_address() {
+    let (_, ram, translation) = parts(&config(&["--iommu", "off"]));
+    assert!(translation.unit().is_none());
+    let space = translation.dma_space(&master(8));
+    space.section().write(Iova(0x1234), b"remora").unwrap();
+    let mut seen = [0; 6];
+    iommu::memory::PhysMem::read(&*ram, GuestAddress(0x1234), &mut seen).unwrap();
+    assert_eq!(&seen, b"remora");
+}
+
+#[test]
+fn dma_and_messages_go_through_the_unit() {
+    let (kernel, _, translation) = parts(&config(&[]));
+    let unit = Arc::clone(translation.unit().unwrap());
+    let (requester, space) = (master(8), translation.dma_space(&master(8)));
+    space.section().write(Iova(0x1234), b"remora").unwrap();
+    block_everything(&unit);
+    assert!(space.section().write(Iova(0x1234), b"remora").is_err());
+    assert_eq!(unit.counters().faults_total(), 1);
+
+    let messages: Arc<dyn MsiSender> = translation.messages();
+    messages.send(&requester, REMAPPABLE);
+    assert_eq!(kernel.take_signals(), [REMAPPABLE]);
+    // An interrupt table of zeroes at 2 MiB: SIRTP, then IRE.
+    unit.write(0xb8, &0x20_000fu64.to_le_bytes());
+    set(&unit, 0x18, 1 << 31 | 1 << 24);
+    set(&unit, 0x18, 1 << 31 | 1 << 25);
+    messages.send(&requester, REMAPPABLE);
+    assert_eq!(unit.counters().faults_total(), 2);
+    assert!(kernel.take_signals().is_empty());
+}
+
+#[test]
+fn devices_stand_in_the_order_of_the_options() {
+    let options = ["--root-port", "id=p", "--rng", "--edu"];
+    let config = config(&options);
+    let (_, _, translation) = parts(&config);
+    let mut bus = PciBus::new(&config, &translation).unwrap();
+    virtio::add(&config, &translation, &mut bus).unwrap();
+    edu::add(&config, &translation, &mut bus).unwrap();
+    let ids: Vec<(u8, u32)> = bus
+        .root()
+        .slots()
+        .iter()
+        .map(|(devfn, slot)| {
+            let mut id = [0; 4];
+            slot.function().config_read(0, &mut id);
+            (devfn >> 3, u32::from_le_bytes(id))
+        })
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            (0, 0x0d57_8086),
+            (1, 0x000c_1b36),
+            (2, 0x1044_1af4),
+            (3, 0x11e8_1234)
+        ]
+    );
+}
+
+#[test]
+fn port_takes_one_device() {
+    let config = config(&["--root-port", "id=p"]);
+    let (_, _, translation) = parts(&config);
+    let mut bus = PciBus::new(&config, &translation).unwrap();
+    let port = "p".to_owned();
+    bus.add("a", Some(&port), HostBridge::new()).unwrap();
+    let error = bus.add("b", Some(&port), HostBridge::new()).unwrap_err();
+    assert!(error.to_string().contains("a port takes one"), "{error}");
+}
+
+#[test]
+fn port_that_is_not_there_is_named() {
+    let config = config(&[]);
+    let (_, _, translation) = parts(&config);
+    let mut bus = PciBus::new(&config, &translation).unwrap();
+    let port = "q".to_owned();
+    let error = bus.add("disk0", Some(&port), HostBridge::new());
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("disk0") && text.contains("\"q\""), "{text}");
+}
+
+#[test]
+fn root_bus_takes_31_devices_besides_the_bridge() {
+    let config = config(&[]);
+    let (_, _, translation) = parts(&config);
+    let mut bus = PciBus::new(&config, &translation).unwrap();
+    for _ in 0..31 {
+        bus.add("d", None, HostBridge::new()).unwrap();
+    }
+    let error = bus.add("d", None, HostBridge::new()).unwrap_err();
+    assert!(matches!(error, Error::Config(_)), "{error}");
+}
+
+#[test]
+fn window_above_4_gib_stays_within_the_unit() {
+    let end = |options: &[&str]| Windows::new(&config(options), PHYS_BITS).memory64.end;
+    assert_eq!(end(&[]), 1 << 40);
+    assert_eq!(end(&["--iommu", "aw=39"]), 1 << 39);
+    assert_eq!(end(&["--iommu", "off"]), 1 << 40);
+}
+
+#[test]
+fn disk_image_that_is_not_there_is_a_file_error() {
+    let config = config(&["--disk", "/nonexistent/image"]);
+    let (_, _, translation) = parts(&config);
+    let mut bus = PciBus::new(&config, &translation).unwrap();
+    let error = virtio::add(&config, &translation, &mut bus).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("disk image /nonexistent/image: No such file"),
+        "{error}"
+    );
+}
