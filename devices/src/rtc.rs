@@ -226,7 +226,8 @@ impl State {
         if self.status_b().hours_24() {
             return self.encode(hour);
         }
-        let on_the_dial = self.encode((hour + 11) % 12 + 1);
+        // A guest that sets the clock may have left any byte here.
+        let on_the_dial = self.encode((hour % 12 + 11) % 12 + 1);
         on_the_dial | if hour >= 12 { PAST_NOON } else { 0 }
     }
 

@@ -145,3 +145,13 @@ fn ports_are_one_byte_wide() {
     rig.rtc.read(0, &mut data[..1]);
     assert_eq!(data, [0xff; 2]);
 }
+
+#[test]
+fn impossible_hour_reads_back_on_the_dial() {
+    let rig = rig();
+    // The clock stands, binary, 24 hours; then 12 hours.
+    rig.write(0x0b, 0x86);
+    rig.write(0x04, 0xff);
+    rig.write(0x0b, 0x84);
+    assert_eq!(rig.read(0x04), 0x83);
+}
