@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The disk (virtio 1.2 section 5.2).
 //!
-//! Reads and writes move data between the image and guest memory inside one section. Flush, discard and write-zeroes may take
-//! long and touch no guest memory, so they run between two sections. A failing image answers the request with an error, and
-//! the machine runs on.
+//! Reads and writes move data between the image and guest memory inside one section, which is opened by whoever has the image
+//! already. Flush, discard and write-zeroes may take long and touch no guest memory, so they run between two sections. A
+//! failing image answers the request with an error, and the machine runs on.
 //!
 //! Not supported: write-through mode by the driver's choice, secure erase, zones, lifetime information.
 
@@ -17,6 +17,7 @@ use super::chain::Chain;
 use super::log_limit::LogLimit;
 use super::ring::{Ring, RingError};
 use super::{QueueHandler, REQUESTS_PER_PASS, VirtioDevice, VirtioError, Wait, feature};
+use image::ImageAccess;
 use request::{MAX_DISCARD_SECTORS, MAX_RANGES, MAX_ZERO_SECTORS, SECTOR};
 use std::io;
 use std::sync::Arc;
@@ -186,7 +187,8 @@ fn answer(chain: &mut Chain<'_>, data: usize, status: Status) -> Result<u32, Rin
 
 impl Disk {
     fn step(&self, ring: &mut Ring) -> Result<Step, RingError> {
-        ring.batch(|batch| {
+        let image = || self.image.access();
+        ring.batch_holding(image, |batch, image| {
             let Some(mut chain) = batch.pop()? else {
                 return Ok(Step::Empty);
             };
@@ -194,8 +196,8 @@ impl Disk {
             let room = chain.writable.len();
             let (data, status) = match self.limits.decode(&mut chain.readable, room)? {
                 Err(status) => (0, status),
-                Ok(Request::Read(range)) => (room, self.read(range, &mut chain)),
-                Ok(Request::Write(range)) => (0, self.write(range, &mut chain)),
+                Ok(Request::Read(range)) => (room, self.read(image, range, &mut chain)),
+                Ok(Request::Write(range)) => (0, self.write(image, range, &mut chain)),
                 Ok(Request::GetId) => self.get_id(&mut chain)?,
                 Ok(request) => {
                     batch.rewind(1);
@@ -209,14 +211,14 @@ impl Disk {
         })
     }
 
-    fn read(&self, range: ByteRange, chain: &mut Chain<'_>) -> Status {
+    fn read(&self, image: &ImageAccess<'_>, range: ByteRange, chain: &mut Chain<'_>) -> Status {
         let buffers = std::mem::take(&mut chain.writable);
-        self.judge("read", self.image.read(range.offset, buffers))
+        self.judge("read", image.read(range.offset, buffers))
     }
 
-    fn write(&self, range: ByteRange, chain: &mut Chain<'_>) -> Status {
+    fn write(&self, image: &ImageAccess<'_>, range: ByteRange, chain: &mut Chain<'_>) -> Status {
         let buffers = std::mem::take(&mut chain.readable);
-        self.judge("write", self.image.write(range.offset, buffers))
+        self.judge("write", image.write(range.offset, buffers))
     }
 
     fn get_id(&self, chain: &mut Chain<'_>) -> Result<(usize, Status), RingError> {

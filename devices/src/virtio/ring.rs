@@ -127,6 +127,20 @@ impl Ring {
         &mut self,
         work: impl FnOnce(&mut Batch<'_, '_>) -> Result<T, RingError>,
     ) -> Result<T, RingError> {
+        self.batch_holding(|| (), |batch, ()| work(batch))
+    }
+
+    /// [`Self::batch`] for work that needs something of the host's for which it may have to wait: `take` gets it before the
+    /// section opens, and it is let go before the driver is signalled.
+    ///
+    /// # Errors
+    /// As [`Self::batch`].
+    pub fn batch_holding<H, T>(
+        &mut self,
+        take: impl FnOnce() -> H,
+        work: impl FnOnce(&mut Batch<'_, '_>, &H) -> Result<T, RingError>,
+    ) -> Result<T, RingError> {
+        let held = take();
         let section = self.space.section();
         let mut batch = Batch {
             queue: &mut self.queue,
@@ -134,9 +148,10 @@ impl Ring {
             max_bytes: self.max_bytes,
             used: false,
         };
-        let result = work(&mut batch)?;
+        let result = work(&mut batch, &held)?;
         let signal = batch.used && signal_wanted(&mut self.queue, &section)?;
         drop(section);
+        drop(held);
         if signal {
             self.notifier.used(self.index);
         }

@@ -6,6 +6,10 @@
 //!
 //! An image that gets shorter while the guest runs answers every request with an error, instead of zeroes, until it has its
 //! length back.
+//!
+//! Lock rule: data moves between image and guest memory under an [`ImageAccess`], which is taken before the section of the DMA
+//! space opens. Discards, zeroes and the writing out of cached metadata exclude it. So they make other requests wait, but
+//! never a section, and no invalidation waits for them.
 
 use crate::virtio::VirtioError;
 use crate::virtio::chain::Buffers;
@@ -20,7 +24,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 
@@ -104,36 +108,12 @@ impl Image {
         self.readonly
     }
 
-    /// Fills `buffers` from `offset` (bytes) on.
-    ///
-    /// # Errors
-    /// The host's, or the image got shorter.
-    pub fn read(&self, mut offset: u64, mut buffers: Buffers<'_>) -> io::Result<()> {
-        let access = self.shared()?;
-        while !buffers.is_empty() {
-            let part = buffers.take_slices(MAX_PIECES);
-            let slices: Vec<_> = part.slices().collect();
-            let (vector, _guard) = IoVectorMut::from_volatile_slice(slices);
-            access.readv(vector, offset)?;
-            offset += part.len() as u64;
+    /// The right to move data, for one request. Waits for whoever has the image to itself, so no section must be open.
+    pub(super) fn access(&self) -> ImageAccess<'_> {
+        ImageAccess {
+            image: self,
+            access: self.access.read().unwrap_or_else(PoisonError::into_inner),
         }
-        self.check_len()
-    }
-
-    /// Writes `buffers` at `offset` (bytes).
-    ///
-    /// # Errors
-    /// The host's, or the image got shorter.
-    pub fn write(&self, mut offset: u64, mut buffers: Buffers<'_>) -> io::Result<()> {
-        let access = self.shared()?;
-        while !buffers.is_empty() {
-            let part = buffers.take_slices(MAX_PIECES);
-            let slices: Vec<_> = part.slices().collect();
-            let (vector, _guard) = IoVector::from_volatile_slice(slices);
-            access.writev(vector, offset)?;
-            offset += part.len() as u64;
-        }
-        Ok(())
     }
 
     /// Makes everything written before survive a crash of the host.
@@ -141,9 +121,9 @@ impl Image {
     /// # Errors
     /// The host's, or the image got shorter.
     pub fn flush(&self) -> io::Result<()> {
-        let access = self.shared()?;
-        access.flush()?;
-        access.sync()
+        self.check_len()?;
+        self.exclusive().flush()?;
+        self.access().access.sync()
     }
 
     /// Gives `len` bytes at `offset` back to the host; what they read afterwards is not said.
@@ -152,10 +132,7 @@ impl Image {
     /// The host's, of kind `Unsupported` where it cannot, or the image got shorter.
     pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         self.check_len()?;
-        self.access
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .discard_to_any(offset, len)
+        self.exclusive().discard_to_any(offset, len)
     }
 
     /// Makes `len` bytes at `offset` read as zeroes, without storing them where the format can do that.
@@ -163,7 +140,8 @@ impl Image {
     /// # Errors
     /// The host's, or the image got shorter.
     pub fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
-        let access = self.shared()?;
+        self.check_len()?;
+        let access = self.exclusive();
         match access.write_zeroes(offset, len) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 store_zeroes(&access, offset, len)
@@ -172,9 +150,14 @@ impl Image {
         }
     }
 
-    fn shared(&self) -> io::Result<RwLockReadGuard<'_, FormatAccess<Storage>>> {
-        self.check_len()?;
-        Ok(self.access.read().unwrap_or_else(PoisonError::into_inner))
+    fn exclusive(&self) -> RwLockWriteGuard<'_, FormatAccess<Storage>> {
+        self.access.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a request holds an [`ImageAccess`] now.
+    #[cfg(test)]
+    pub(super) fn is_accessed(&self) -> bool {
+        self.access.try_write().is_err()
     }
 
     fn check_len(&self) -> io::Result<()> {
@@ -186,6 +169,46 @@ impl Image {
             return Err(io::Error::other(format!(
                 "the image was {least} bytes long and now is {len}"
             )));
+        }
+        Ok(())
+    }
+}
+
+/// An image, held while one request moves its data.
+pub(super) struct ImageAccess<'i> {
+    image: &'i Image,
+    access: RwLockReadGuard<'i, FormatAccess<Storage>>,
+}
+
+impl ImageAccess<'_> {
+    /// Fills `buffers` from `offset` (bytes) on.
+    ///
+    /// # Errors
+    /// The host's, or the image got shorter.
+    pub(super) fn read(&self, mut offset: u64, mut buffers: Buffers<'_>) -> io::Result<()> {
+        self.image.check_len()?;
+        while !buffers.is_empty() {
+            let part = buffers.take_slices(MAX_PIECES);
+            let slices: Vec<_> = part.slices().collect();
+            let (vector, _guard) = IoVectorMut::from_volatile_slice(slices);
+            self.access.readv(vector, offset)?;
+            offset += part.len() as u64;
+        }
+        self.image.check_len()
+    }
+
+    /// Writes `buffers` at `offset` (bytes).
+    ///
+    /// # Errors
+    /// The host's, or the image got shorter.
+    pub(super) fn write(&self, mut offset: u64, mut buffers: Buffers<'_>) -> io::Result<()> {
+        self.image.check_len()?;
+        while !buffers.is_empty() {
+            let part = buffers.take_slices(MAX_PIECES);
+            let slices: Vec<_> = part.slices().collect();
+            let (vector, _guard) = IoVector::from_volatile_slice(slices);
+            self.access.writev(vector, offset)?;
+            offset += part.len() as u64;
         }
         Ok(())
     }

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+mod sections;
+
 use super::*;
 use crate::virtio::testing::{Guest, Part, RawQueue, RecordingNotifier, drain};
 use std::fs;

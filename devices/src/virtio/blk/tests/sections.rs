@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What holds up an invalidation: no section waits for another queue that has the image to itself.
+
+use super::*;
+use iommu::dma::{DmaSpace, Translate};
+use iommu::fault::Fault;
+use iommu::request::{Perms, Request as DmaRequest, Translation};
+use vm_memory::GuestAddress;
+
+/// Translates one to one, and fails the test if that happens for a request that has not taken the image yet.
+#[derive(Debug)]
+struct ImageFirst(Arc<Disk>);
+
+impl Translate for ImageFirst {
+    fn translate(&self, request: &DmaRequest) -> Result<Translation, Fault> {
+        assert!(self.0.image.is_accessed(), "a section came first");
+        Ok(Translation {
+            gpa: GuestAddress(request.address.0),
+            len: 0x1000 - request.address.0 % 0x1000,
+            perms: Perms::READ_WRITE,
+        })
+    }
+}
+
+#[test]
+fn section_of_a_read_or_write_opens_after_the_image_was_taken() {
+    let file = image_file(256);
+    let image = Image::open(file.path(), false, false).unwrap();
+    let blk = Blk::new(image, "", 1).unwrap();
+    let mut guest = Guest::identity();
+    let requester = Arc::clone(guest.space.requester());
+    let order = Arc::new(ImageFirst(Arc::clone(&blk.disk)));
+    guest.space = DmaSpace::translated(guest.ram.clone(), requester, None, order);
+    let mut rig = Rig {
+        guest,
+        file,
+        handler: blk.activate(0).unwrap().remove(0),
+    };
+    assert_eq!(rig.request(IN, 9, &[(DATA, 512, true)]), (0, 513));
+    assert_eq!(rig.guest.read(DATA, 512), [9; 512]);
+    assert_eq!(rig.request(OUT, 8, &[(DATA, 512, false)]), (0, 1));
+    assert_eq!(rig.on_disk(8, 512), [9; 512]);
+    assert!(!blk.disk.image.is_accessed());
+}
