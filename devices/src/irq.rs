@@ -68,7 +68,7 @@ impl LineDriver {
     }
 }
 
-/// A line with several sources: asserted while any of them asserts it.
+/// A line with several sources: asserted while any of them asserts it. A source that is dropped asserts it no longer.
 #[derive(Debug)]
 pub struct SharedLine {
     driver: LineDriver,
@@ -126,6 +126,12 @@ impl IrqLine for SharedSource {
     }
 }
 
+impl Drop for SharedSource {
+    fn drop(&mut self) {
+        self.set_level(false);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +158,16 @@ mod tests {
         one.set_level(false);
         assert_eq!(line.levels(), [true]);
         two.set_level(false);
+        assert_eq!(line.levels(), [true, false]);
+    }
+
+    #[test]
+    fn source_that_goes_away_lets_go_of_the_line() {
+        let line = Arc::new(RecordingLine::default());
+        let shared = SharedLine::new(line.clone());
+        let source = shared.source();
+        source.set_level(true);
+        drop(source);
         assert_eq!(line.levels(), [true, false]);
     }
 
