@@ -302,14 +302,22 @@ impl Function {
 
     /// Sets whether the device asserts its pin. The line follows unless INTx is disabled or MSI or MSI-X is enabled.
     pub fn set_intx(&self, asserted: bool) {
-        {
+        self.update_intx(|_| asserted);
+    }
+
+    /// [`Self::set_intx`] for a pin that several threads change: `decide` runs under the function's lock, so the pin ends as the
+    /// last of them finds it. Whether the device asserts its pin now and did not before.
+    pub fn update_intx(&self, decide: impl FnOnce(&ConfigSpace) -> bool) -> bool {
+        let rises = {
             let mut state = self.lock();
-            state.intx = asserted;
+            let asserted = decide(&state.config);
             let bits = state.config.u16(offset::STATUS);
             let status = Status::from_bits(bits).with_interrupt(asserted);
             state.config.set_u16(offset::STATUS, status.into_bits());
-        }
+            !std::mem::replace(&mut state.intx, asserted) && asserted
+        };
         self.drive();
+        rises
     }
 
     /// [`super::PciFunction::connect_intx`].

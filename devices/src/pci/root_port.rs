@@ -3,11 +3,11 @@
 //! sections 7.5.1.3 and 6.7).
 //!
 //! The port does not route: it tells [`super::root::PciRoot`] what its registers forward. Its own interrupts are those of
-//! the slot. Lock rule: the lists of devices and the function's state are locked for the look-up only; devices are reset
-//! with no lock held. Not supported: power management (the port is always in D0), ARI, I/O beyond 64 KiB, error reporting.
+//! the slot. Lock rule: the function's state and the list of devices are locked for the look-up only, in this order; devices are
+//! reset with no lock held. Not supported: power management (the port is always in D0), ARI, I/O beyond 64 KiB, error reporting.
 
 use super::bridge::{self, BridgeControl, Forwarding};
-use super::config::{Identity, capability, offset, touches};
+use super::config::{ConfigSpace, Identity, capability, offset, touches};
 use super::express::{DeviceType, Express, SlotCapabilities, SlotControl, SlotStatus};
 use super::function::{Function, FunctionBuilder, IntxPin, State};
 use super::{BarWindow, PciFunction};
@@ -16,7 +16,7 @@ use bitfield_struct::bitfield;
 use iommu::ids::{Requester, SourceId};
 use iommu::msi::MsiSender;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What kind of port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,6 @@ pub struct RootPort {
     express: Express,
     config: RootPortConfig,
     devices: RwLock<BTreeMap<u8, Arc<dyn PciFunction>>>,
-    event: Mutex<bool>,
 }
 
 impl RootPort {
@@ -78,7 +77,6 @@ impl RootPort {
             express,
             config,
             devices: RwLock::default(),
-            event: Mutex::default(),
         };
         port.power_on();
         Arc::new(port)
@@ -133,9 +131,8 @@ impl RootPort {
     /// Whether the guest reaches what is below: something is there, has power, and the link is not disabled or in reset.
     #[must_use]
     pub fn is_link_up(&self) -> bool {
-        let empty = self.is_empty();
         let state = self.function.lock();
-        !empty && self.is_link_enabled(&state)
+        !self.is_empty() && self.is_link_enabled(&state)
     }
 
     /// Gives the devices below their source ids and the right to send, or takes that right while they are not `reached`. Under
@@ -176,8 +173,8 @@ impl RootPort {
 
     /// Slot and link as they are after power-on: indicators and power follow presence, and nothing has changed.
     fn power_on(&self) {
-        let present = !self.is_empty();
         let mut state = self.function.lock();
+        let present = !self.is_empty();
         if self.config.hotplug {
             let indicator = if present { INDICATOR_ON } else { INDICATOR_OFF };
             let control = SlotControl::new()
@@ -196,9 +193,10 @@ impl RootPort {
 
     /// Brings slot and link status up to date with what is there, and interrupts if that is news.
     fn update_slot(&self, events: SlotEvents) {
-        let present = !self.is_empty();
         {
             let mut state = self.function.lock();
+            // Under the lock, so that a device that is plugged meanwhile does not vanish from the registers again.
+            let present = !self.is_empty();
             let link = self.express.link_status(&state.config);
             let up = present && self.is_link_enabled(&state);
             let link_changed = link.link_active() != up;
@@ -220,23 +218,16 @@ impl RootPort {
 
     /// Interrupts when an enabled event appears; the pin follows for as long as one is there.
     fn interrupt(&self) {
-        let (was, now) = {
-            let mut event = self.event.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = self.config.hotplug && self.has_enabled_event();
-            (std::mem::replace(&mut *event, now), now)
-        };
-        if was != now {
-            self.function.set_intx(now);
-        }
-        if now && !was {
+        let has_event =
+            |config: &ConfigSpace| self.config.hotplug && self.has_enabled_event(config);
+        if self.function.update_intx(has_event) {
             self.function.signal(0);
         }
     }
 
-    fn has_enabled_event(&self) -> bool {
-        let state = self.function.lock();
-        let control = self.express.slot_control(&state.config);
-        let status = self.express.slot_status(&state.config);
+    fn has_enabled_event(&self, config: &ConfigSpace) -> bool {
+        let control = self.express.slot_control(config);
+        let status = self.express.slot_status(config);
         let any = status.attention_button() && control.attention_button_enable()
             || status.power_fault() && control.power_fault_enable()
             || status.mrl_changed() && control.mrl_enable()
@@ -309,7 +300,6 @@ impl PciFunction for RootPort {
     fn reset(&self) {
         self.reset_devices();
         self.function.reset();
-        *self.event.lock().unwrap_or_else(PoisonError::into_inner) = false;
         self.power_on();
     }
 }

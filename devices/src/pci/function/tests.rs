@@ -96,6 +96,27 @@ fn pin_follows_the_device_and_the_disable_bit() {
 }
 
 #[test]
+fn pin_that_is_decided_late_does_not_overrule_whoever_comes_after() {
+    let rig = rig();
+    let (lowered, done) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let function = &rig.function;
+        let rises = function.update_intx(|_| {
+            scope.spawn(move || {
+                function.set_intx(false);
+                lowered.send(()).unwrap();
+            });
+            // The other thread cannot come in between: it has to wait for this decision.
+            let _ = done.recv_timeout(std::time::Duration::from_millis(50));
+            true
+        });
+        assert!(rises);
+    });
+    assert_eq!(rig.read(0x06) & 8, 0);
+    assert_ne!(rig.line.levels().last(), Some(&true));
+}
+
+#[test]
 fn pin_is_silent_while_messages_are_used() {
     let rig = rig();
     let _ = rig.write(0x42, 0x0001);

@@ -74,12 +74,14 @@ impl Shared {
     /// Reads the interrupt status byte, which clears it and takes the pin back.
     pub fn take_isr(&self) -> u8 {
         let isr = self.isr.swap(0, Ordering::AcqRel);
-        self.function.set_intx(false);
-        // A worker may have asserted the pin in between, and its wish must not be lost.
-        if self.isr.load(Ordering::Acquire) != 0 {
-            self.function.set_intx(true);
-        }
+        self.update_pin();
         isr
+    }
+
+    /// The pin says whether the byte holds a reason; a worker may have added one since.
+    fn update_pin(&self) {
+        self.function
+            .update_intx(|_| self.isr.load(Ordering::Acquire) != 0);
     }
 
     /// Sets DEVICE_NEEDS_RESET and says so, if the driver was told that the device works.
@@ -97,7 +99,7 @@ impl Shared {
             }
         } else {
             self.isr.fetch_or(reason, Ordering::AcqRel);
-            self.function.set_intx(true);
+            self.update_pin();
         }
     }
 }
