@@ -197,7 +197,10 @@ impl PciFunction for Edu {
     }
 
     fn config_write(&self, offset: u16, data: &[u8]) {
-        let _ = self.shared.function.config_write(offset, data);
+        let outcome = self.shared.function.config_write(offset, data);
+        if outcome.bus_master_lost {
+            self.shared.dma.quiesce();
+        }
     }
 
     fn windows(&self) -> Vec<BarWindow> {

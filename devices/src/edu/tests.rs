@@ -282,3 +282,22 @@ fn dropped_device_ends_its_thread() {
     drop(rig);
     assert!(shared.upgrade().is_none());
 }
+
+#[test]
+fn bus_master_off_waits_for_the_dma_under_way() {
+    let rig = rig();
+    let section = rig.edu.shared.dma.section();
+    let (written, done) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            rig.edu.config_write(0x04, &[0x02, 0]);
+            written.send(()).unwrap();
+        });
+        while rig.edu.requester().is_bus_master() {
+            thread::yield_now();
+        }
+        assert!(done.recv_timeout(Duration::from_millis(50)).is_err());
+        drop(section);
+        done.recv().unwrap();
+    });
+}

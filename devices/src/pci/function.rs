@@ -46,6 +46,9 @@ pub enum InterruptMode {
 pub struct ConfigOutcome {
     /// The guest started a function level reset: the device must reset itself (and call [`Function::reset`]).
     pub function_level_reset: bool,
+    /// The function has just lost the right to send: before the guest goes on, the device must wait until no DMA is under way
+    /// that began with it ([`DmaSpace::quiesce`](iommu::dma::DmaSpace::quiesce)).
+    pub bus_master_lost: bool,
 }
 
 #[derive(Debug)]
@@ -218,6 +221,7 @@ impl Function {
         let (messages, outcome) = {
             let mut state = self.lock();
             let state = &mut *state;
+            let could_send = state.may_send();
             let config = &mut state.config;
             config.write(at, data);
             let mut messages = Vec::new();
@@ -235,6 +239,7 @@ impl Function {
                 messages,
                 ConfigOutcome {
                     function_level_reset: reset,
+                    bus_master_lost: could_send && !state.may_send(),
                 },
             )
         };

@@ -233,6 +233,9 @@ impl PciFunction for VirtioPci {
 
     fn config_write(&self, offset: u16, data: &[u8]) {
         let outcome = self.shared.function.config_write(offset, data);
+        if outcome.bus_master_lost {
+            self.space.quiesce();
+        }
         if outcome.function_level_reset {
             self.reset();
         } else if offset == self.window + WINDOW_DATA

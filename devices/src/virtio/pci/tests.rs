@@ -328,3 +328,23 @@ fn accesses_of_any_place_and_width_do_no_harm() {
     rig.put(STATUS, 1, 0);
     assert_eq!(rig.status(), 0);
 }
+
+#[test]
+fn bus_master_off_waits_for_the_dma_under_way() {
+    let rig = Rig::new();
+    let section = rig.guest.space.section();
+    let (written, done) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rig.function.config_write(0x04, &[0x02, 0]);
+            written.send(()).unwrap();
+        });
+        while rig.guest.space.requester().is_bus_master() {
+            std::thread::yield_now();
+        }
+        let limit = std::time::Duration::from_millis(50);
+        assert!(done.recv_timeout(limit).is_err());
+        drop(section);
+        done.recv().unwrap();
+    });
+}
