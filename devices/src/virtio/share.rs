@@ -157,11 +157,16 @@ impl Session {
                 // The library never raises the message size again, so each session gets a server of its own.
                 Ok(server) => {
                     self.server = server;
+                    self.filter.forget_files();
                     return self.pass_on(&request);
                 }
                 Err(error) => errno_of(&error),
             },
             Verdict::Pass => return self.pass_on(&request),
+            Verdict::Release(errno) => {
+                self.pass_on(&request);
+                errno
+            }
         };
         filter::error_reply(&request, errno)
     }

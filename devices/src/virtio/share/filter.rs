@@ -49,6 +49,8 @@ pub enum Verdict {
     Pass,
     /// The server shall answer, and forget everything before.
     NewSession,
+    /// Nothing is removed, but the guest gives the file back: the server shall have a clunk of it, and the answer is this error.
+    Release(Errno),
     /// The answer is this error.
     Refuse(Errno),
 }
@@ -72,12 +74,18 @@ impl Filter {
     }
 
     /// Judges `message` and makes its open flags harmless.
-    pub fn judge(&mut self, message: &mut [u8]) -> Verdict {
+    pub fn judge(&self, message: &mut [u8]) -> Verdict {
         match self.check(message) {
             Err(errno) => Verdict::Refuse(errno),
-            Ok(()) if message.get(4) == Some(&TVERSION) => {
-                self.fids.clear();
-                Verdict::NewSession
+            Ok(()) if message.get(4) == Some(&TVERSION) => Verdict::NewSession,
+            // A remove gives its file back even if it fails, which the server does not do.
+            Ok(()) if message.get(4) == Some(&TREMOVE) => {
+                message[4] = TCLUNK;
+                Verdict::Release(if self.readonly {
+                    Errno::ROFS
+                } else {
+                    Errno::OPNOTSUPP
+                })
             }
             Ok(()) => Verdict::Pass,
         }
@@ -91,7 +99,7 @@ impl Filter {
         if size as usize != fields.message.len() {
             return Err(Errno::INVAL);
         }
-        if self.readonly && kind != TLOPEN && !HARMLESS.contains(&kind) {
+        if self.readonly && kind != TLOPEN && kind != TREMOVE && !HARMLESS.contains(&kind) {
             return Err(Errno::ROFS);
         }
         match kind {
@@ -122,6 +130,9 @@ impl Filter {
                 fields.u32()?;
                 fields.name()?;
             }
+            TREMOVE => {
+                fields.u32()?;
+            }
             TATTACH => self.check_fid(fields.u32()?)?,
             TWALK => {
                 fields.u32()?;
@@ -144,6 +155,11 @@ impl Filter {
         Ok(())
     }
 
+    /// The server holds no file any more.
+    pub fn forget_files(&mut self) {
+        self.fids.clear();
+    }
+
     /// Notes which files the guest holds after the server answered `request` by `reply`.
     pub fn record(&mut self, request: &[u8], reply: &[u8]) {
         let fid = |at: usize| {
@@ -156,7 +172,7 @@ impl Filter {
             (Some(&TWALK), Some(&RWALK)) if request.get(15..17) == reply.get(7..9) => {
                 self.fids.extend(fid(HEADER_LEN + 4));
             }
-            (Some(&(TCLUNK | TREMOVE)), _) => {
+            (Some(&TCLUNK), _) => {
                 if let Some(fid) = fid(HEADER_LEN) {
                     self.fids.remove(&fid);
                 }

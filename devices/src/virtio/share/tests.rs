@@ -275,6 +275,20 @@ fn guest_cannot_hold_more_files_than_its_budget() {
 }
 
 #[test]
+fn remove_is_not_done_but_gives_the_file_back() {
+    for (readonly, errno) in [(false, 95), (true, EROFS)] {
+        let mut mount = Mount::new(readonly);
+        for _ in 0..2 {
+            assert_eq!(mount.walk(ROOT, 2, &["hello"]).0, 111);
+            // Tremove fid, and Tstatfs of what is no file any more.
+            assert_eq!(mount.send(122, &[&fid(2)]), error(errno));
+            assert_eq!(mount.send(8, &[&fid(2)]), error(9));
+        }
+        assert!(mount.dir.path().join("shared/hello").exists());
+    }
+}
+
+#[test]
 fn message_that_is_cut_or_lies_about_its_size_is_answered_with_an_error() {
     let mut mount = Mount::new(false);
     assert_eq!(mount.send_raw(&[]), error(EINVAL));
