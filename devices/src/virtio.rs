@@ -96,7 +96,7 @@ pub trait QueueHandler: fmt::Debug + Send {
         None
     }
 
-    /// Works off a bounded number of requests and says what to wait for next.
+    /// Works off at most one request, so that a stop waits for no more than that, and says what to wait for next.
     ///
     /// # Errors
     /// The ring or a buffer of it cannot be used. The queue is then dead until the driver resets the device.
@@ -111,9 +111,6 @@ pub trait Notifier: fmt::Debug + Send + Sync {
     /// Sets DEVICE_NEEDS_RESET and tells the driver by a configuration interrupt: queue `queue` stopped.
     fn needs_reset(&self, queue: u16);
 }
-
-/// How many requests a handler works off before it looks whether it shall stop.
-const REQUESTS_PER_PASS: usize = 32;
 
 /// A device cannot be made of what the user gave.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ pub use request::{ByteRange, Limits, Request, Status};
 use super::chain::Chain;
 use super::log_limit::LogLimit;
 use super::ring::{Ring, RingError};
-use super::{QueueHandler, REQUESTS_PER_PASS, VirtioDevice, VirtioError, Wait, feature};
+use super::{QueueHandler, VirtioDevice, VirtioError, Wait, feature};
 use image::ImageAccess;
 use request::{MAX_DISCARD_SECTORS, MAX_RANGES, MAX_ZERO_SECTORS, SECTOR};
 use std::io;
@@ -165,14 +165,12 @@ enum Step {
 impl QueueHandler for BlkQueue {
     fn process(&mut self, ring: &mut Ring) -> Result<Wait, RingError> {
         ring.set_max_bytes(MAX_CHAIN);
-        for _ in 0..REQUESTS_PER_PASS {
-            match self.0.step(ring)? {
-                Step::Empty => return Ok(Wait::Chains),
-                Step::Done => {}
-                Step::Slow(request) => {
-                    let status = self.0.run(&request);
-                    ring.serve(|chain| answer(chain, 0, status))?;
-                }
+        match self.0.step(ring)? {
+            Step::Empty => return Ok(Wait::Chains),
+            Step::Done => {}
+            Step::Slow(request) => {
+                let status = self.0.run(&request);
+                ring.serve(|chain| answer(chain, 0, status))?;
             }
         }
         Ok(Wait::Nothing)

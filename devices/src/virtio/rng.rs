@@ -2,7 +2,7 @@
 //! The entropy source (virtio 1.2 section 5.4): the host's `/dev/urandom`.
 
 use super::ring::{Ring, RingError};
-use super::{QueueHandler, REQUESTS_PER_PASS, VirtioDevice, VirtioError, Wait};
+use super::{QueueHandler, VirtioDevice, VirtioError, Wait};
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -66,22 +66,17 @@ struct RngQueue {
 
 impl QueueHandler for RngQueue {
     fn process(&mut self, ring: &mut Ring) -> Result<Wait, RingError> {
-        for _ in 0..REQUESTS_PER_PASS {
-            let served = ring.serve(|chain| {
-                let len = chain.writable.len().min(MAX_BYTES);
-                let mut bytes = vec![0; len];
-                // A host that cannot read its own entropy yields none, and the driver sees a length of 0.
-                if self.urandom.read_exact(&mut bytes).is_err() {
-                    return Ok(0);
-                }
-                chain.writable.write(&bytes)?;
-                Ok(u32::try_from(len).unwrap_or(0))
-            })?;
-            if !served {
-                return Ok(Wait::Chains);
+        let served = ring.serve(|chain| {
+            let len = chain.writable.len().min(MAX_BYTES);
+            let mut bytes = vec![0; len];
+            // A host that cannot read its own entropy yields none, and the driver sees a length of 0.
+            if self.urandom.read_exact(&mut bytes).is_err() {
+                return Ok(0);
             }
-        }
-        Ok(Wait::Nothing)
+            chain.writable.write(&bytes)?;
+            Ok(u32::try_from(len).unwrap_or(0))
+        })?;
+        Ok(if served { Wait::Nothing } else { Wait::Chains })
     }
 }
 

@@ -17,7 +17,7 @@
 mod filter;
 
 use super::ring::{Ring, RingError};
-use super::{QueueHandler, REQUESTS_PER_PASS, VirtioDevice, VirtioError, Wait, feature};
+use super::{QueueHandler, VirtioDevice, VirtioError, Wait, feature};
 use filter::{Filter, Verdict};
 use p9::{Config, Server};
 use std::fmt;
@@ -190,25 +190,23 @@ fn errno_of(error: &io::Error) -> rustix::io::Errno {
 impl QueueHandler for Session {
     fn process(&mut self, ring: &mut Ring) -> Result<Wait, RingError> {
         ring.set_max_bytes(MAX_CHAIN);
-        for _ in 0..REQUESTS_PER_PASS {
-            let request = ring.batch(|batch| {
-                let Some(mut chain) = batch.pop()? else {
-                    return Ok(None);
-                };
-                let mut request = vec![0; chain.readable.len()];
-                chain.readable.read(&mut request)?;
-                batch.rewind(1);
-                Ok(Some(request))
-            })?;
-            let Some(request) = request else {
-                return Ok(Wait::Chains);
+        let request = ring.batch(|batch| {
+            let Some(mut chain) = batch.pop()? else {
+                return Ok(None);
             };
-            let reply = self.answer(request);
-            ring.serve(|chain| {
-                chain.writable.write(&reply)?;
-                Ok(u32::try_from(reply.len()).unwrap_or(0))
-            })?;
-        }
+            let mut request = vec![0; chain.readable.len()];
+            chain.readable.read(&mut request)?;
+            batch.rewind(1);
+            Ok(Some(request))
+        })?;
+        let Some(request) = request else {
+            return Ok(Wait::Chains);
+        };
+        let reply = self.answer(request);
+        ring.serve(|chain| {
+            chain.writable.write(&reply)?;
+            Ok(u32::try_from(reply.len()).unwrap_or(0))
+        })?;
         Ok(Wait::Nothing)
     }
 }

@@ -70,7 +70,7 @@ proptest! {
             heads.iter().for_each(|head| queue.offer(*head));
             let notifier = Arc::<RecordingNotifier>::default();
             let mut ring = guest.ring(&queue, 0, &notifier);
-            let passes = (0..4).map(|_| handler.process(&mut ring));
+            let passes = (0..128).map(|_| handler.process(&mut ring));
             let ends = passes.into_iter().any(|pass| !matches!(pass, Ok(Wait::Nothing)));
             prop_assert!(ends, "{handler:?} is still busy");
         }

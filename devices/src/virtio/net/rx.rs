@@ -5,7 +5,7 @@ use super::MAX_FRAME;
 use crate::virtio::chain::Chain;
 use crate::virtio::log_limit::LogLimit;
 use crate::virtio::ring::{Batch, Ring, RingError};
-use crate::virtio::{QueueHandler, REQUESTS_PER_PASS, Wait};
+use crate::virtio::{QueueHandler, Wait};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -123,13 +123,10 @@ impl QueueHandler for Receiver {
     }
 
     fn process(&mut self, ring: &mut Ring) -> Result<Wait, RingError> {
-        for _ in 0..REQUESTS_PER_PASS {
-            if self.pending == 0 && !self.fetch() {
-                return Ok(Wait::Source);
-            }
-            if self.pending == 0 {
-                continue;
-            }
+        if self.pending == 0 && !self.fetch() {
+            return Ok(Wait::Source);
+        }
+        if self.pending > 0 {
             match ring.batch(|batch| self.deliver(batch))? {
                 Delivery::Gone => self.pending = 0,
                 Delivery::NoBuffer => return Ok(Wait::Chains),

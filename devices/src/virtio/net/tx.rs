@@ -3,7 +3,7 @@
 
 use super::MAX_FRAME;
 use crate::virtio::ring::{Ring, RingError};
-use crate::virtio::{QueueHandler, REQUESTS_PER_PASS, Wait};
+use crate::virtio::{QueueHandler, Wait};
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
@@ -25,24 +25,22 @@ impl Sender {
 
 impl QueueHandler for Sender {
     fn process(&mut self, ring: &mut Ring) -> Result<Wait, RingError> {
-        for _ in 0..REQUESTS_PER_PASS {
-            let mut len = 0;
-            let frame = &mut self.frame;
-            let served = ring.serve(|chain| {
-                let wanted = chain.readable.len();
-                if let Some(room) = frame.get_mut(..wanted) {
-                    chain.readable.read(room)?;
-                    len = wanted;
-                }
-                Ok(0)
-            })?;
-            if !served {
-                return Ok(Wait::Chains);
+        let mut len = 0;
+        let frame = &mut self.frame;
+        let served = ring.serve(|chain| {
+            let wanted = chain.readable.len();
+            if let Some(room) = frame.get_mut(..wanted) {
+                chain.readable.read(room)?;
+                len = wanted;
             }
-            if len > super::HEADER_LEN {
-                // A tap that is full or down loses frames, as a cable does.
-                let _ = self.tap.as_ref().write(&self.frame[..len]);
-            }
+            Ok(0)
+        })?;
+        if !served {
+            return Ok(Wait::Chains);
+        }
+        if len > super::HEADER_LEN {
+            // A tap that is full or down loses frames, as a cable does.
+            let _ = self.tap.as_ref().write(&self.frame[..len]);
         }
         Ok(Wait::Nothing)
     }

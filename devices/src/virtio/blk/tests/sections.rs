@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! What holds up an invalidation: no section waits for another queue that has the image to itself.
+//! What holds up others: no section waits for a queue that has the image to itself, and no stop for more than one request.
 
 use super::*;
 use iommu::dma::{DmaSpace, Translate};
@@ -41,4 +41,20 @@ fn section_of_a_read_or_write_opens_after_the_image_was_taken() {
     assert_eq!(rig.request(OUT, 8, &[(DATA, 512, false)]), (0, 1));
     assert_eq!(rig.on_disk(8, 512), [9; 512]);
     assert!(!blk.disk.image.is_accessed());
+}
+
+#[test]
+fn one_pass_works_off_one_request() {
+    let mut rig = Rig::new(Guest::translated(), false, false);
+    rig.guest.write(HEADER, &FLUSH.to_le_bytes());
+    let notifier = Arc::<RecordingNotifier>::default();
+    let mut queue = RawQueue::new(&rig.guest, QUEUE);
+    for _ in 0..2 {
+        queue.submit(&[(HEADER, 16, false), (STATUS, 1, true)]);
+    }
+    let mut ring = rig.guest.ring(&queue, 0, &notifier);
+    for done in [1, 2] {
+        assert_eq!(rig.handler.process(&mut ring).unwrap(), Wait::Nothing);
+        assert_eq!(queue.used().len(), done);
+    }
 }
