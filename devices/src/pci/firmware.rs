@@ -127,7 +127,7 @@ fn wiring(root: &PciRoot) -> Vec<(Arc<dyn PciFunction>, Option<u8>)> {
         wires.push((function, gsi));
         if let RootSlot::Port(port) = slot {
             for (_, below) in port.devices() {
-                let gsi = pin_of(&below).map(|pin| interrupt_of(device, swizzle(0, pin)));
+                let gsi = interrupt_below(devfn, &below);
                 wires.push((below, gsi));
             }
         }
