@@ -131,12 +131,16 @@ impl Shift {
     }
 
     fn run(&self, ring: &mut Ring, handler: &mut dyn QueueHandler) -> Result<(), RingError> {
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.is_stopped() {
             match handler.process(ring)? {
                 Wait::Nothing => {}
                 Wait::Chains => {
                     if !ring.set_notifications(true)? {
                         self.wait(None);
+                        // The ring of a device that is being reset may be mapped no longer.
+                        if self.is_stopped() {
+                            break;
+                        }
                         ring.set_notifications(false)?;
                     }
                 }
@@ -144,6 +148,10 @@ impl Shift {
             }
         }
         Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     /// Waits for the kick or for `source`.
@@ -164,3 +172,6 @@ impl Drop for Shift {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
