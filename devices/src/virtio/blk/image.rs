@@ -37,6 +37,8 @@ pub struct Image {
     /// The same open file, to see whether it got shorter; its length at the start. Block devices have no length to watch.
     file: File,
     least_len: Option<u64>,
+    /// Its format keeps metadata in memory, which a flush has to write out.
+    keeps_metadata: bool,
     capacity: u64,
     readonly: bool,
 }
@@ -91,6 +93,7 @@ impl Image {
             access: RwLock::new(access),
             file: watched,
             least_len: metadata.is_file().then_some(metadata.len()),
+            keeps_metadata: qcow2,
             capacity,
             readonly,
         })
@@ -122,7 +125,9 @@ impl Image {
     /// The host's, or the image got shorter.
     pub fn flush(&self) -> io::Result<()> {
         self.check_len()?;
-        self.exclusive().flush()?;
+        if self.keeps_metadata {
+            self.exclusive().flush()?;
+        }
         self.access().access.sync()
     }
 

@@ -58,3 +58,17 @@ fn one_pass_works_off_one_request() {
         assert_eq!(queue.used().len(), done);
     }
 }
+
+#[test]
+fn flush_of_a_raw_image_does_not_wait_for_a_read() {
+    let file = image_file(1);
+    let image = Image::open(file.path(), false, false).unwrap();
+    let (flushed, done) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let reading = image.access();
+        scope.spawn(|| flushed.send(image.flush()).unwrap());
+        let answer = done.recv_timeout(std::time::Duration::from_secs(60));
+        drop(reading);
+        answer.unwrap().unwrap();
+    });
+}
