@@ -8,8 +8,9 @@ use crate::error::Error;
 use devices::bus::Bus;
 use iommu::memory::Ram;
 use kvm_bindings::{
-    KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
-    KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
+    KVM_INTERNAL_ERROR_DELIVERY_EV, KVM_INTERNAL_ERROR_EMULATION,
+    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, KVM_SYSTEM_EVENT_RESET,
+    KVM_SYSTEM_EVENT_SHUTDOWN,
 };
 use kvm_ioctls::VcpuExit;
 use std::sync::Arc;
@@ -60,8 +61,9 @@ impl Vcpu {
             Exit::PortIn { port, data, len } => self.port_in(outside, port, data, len),
             Exit::PortOut { port, data, len } => self.port_out(outside, port, data, len),
             Exit::InternalError => {
-                let error = self.internal_error(&outside.ram);
-                outside.control.request(end(error));
+                if let Some(error) = self.internal_error(&outside.ram) {
+                    outside.control.request(end(error));
+                }
             }
             Exit::Ask(request) => outside.control.request(request),
         }
@@ -113,19 +115,30 @@ impl Vcpu {
         }
     }
 
+    /// What KVM could not do; `None` when trying again is the cure.
     #[expect(unsafe_code, reason = "unions that the kernel fills")]
-    fn internal_error(&mut self, ram: &Ram) -> Error {
+    fn internal_error(&mut self, ram: &Ram) -> Option<Error> {
         let run = self.fd.get_kvm_run();
         // SAFETY: called only after KVM_EXIT_INTERNAL_ERROR, for which the kernel filled this member.
         let internal = unsafe { run.__bindgen_anon_1.internal };
+        if internal.suberror == KVM_INTERNAL_ERROR_DELIVERY_EV && !self.delivers_event() {
+            tracing::debug!(
+                "vCPU {}: KVM stopped over an event that is not there; trying again",
+                self.index()
+            );
+            return None;
+        }
         if internal.suberror != KVM_INTERNAL_ERROR_EMULATION {
-            return Error::HostLacks(format!(
-                "KVM gave up on vCPU {} with internal error {} at RIP {:#x}",
+            let known = usize::try_from(internal.ndata).unwrap_or(usize::MAX);
+            let data = &internal.data[..known.min(internal.data.len())];
+            return Some(Error::HostLacks(format!(
+                "KVM gave up on vCPU {} with internal error {} (data {data:x?}) at RIP {:#x}",
                 self.index(),
                 internal.suberror,
                 self.rip()
-            ));
+            )));
         }
+        let run = self.fd.get_kvm_run();
         // SAFETY: for this suberror the kernel filled the same memory as this member.
         let failure = unsafe { run.__bindgen_anon_1.emulation_failure };
         let said = failure.ndata >= 1
@@ -138,7 +151,21 @@ impl Vcpu {
         } else {
             self.bytes_at_rip(ram)
         };
-        emulation_failure(self.index(), self.rip(), &bytes)
+        Some(emulation_failure(self.index(), self.rip(), &bytes))
+    }
+
+    /// Whether KVM was about to deliver an event when it gave up.
+    ///
+    /// KVM's SVM code refuses to emulate an instruction if EXITINTINFO holds the type of an event, even when its valid bit says
+    /// that there is none. QEMU's emulation of SVM leaves the type of the last exception there that the guest took since it was
+    /// entered, so the first access to a page of MMIO often meets one. The exit has cleared it: at the next entry the
+    /// instruction succeeds.
+    fn delivers_event(&self) -> bool {
+        self.fd.get_vcpu_events().map_or(true, |events| {
+            events.exception.injected != 0
+                || events.interrupt.injected != 0
+                || events.nmi.injected != 0
+        })
     }
 
     fn rip(&self) -> u64 {
