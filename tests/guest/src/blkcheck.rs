@@ -3,14 +3,15 @@
 //!
 //! - `write`: fills the first MEBIBYTES in sequence, 1 MiB a request
 //! - `verify`: reads them in sequence and compares with what `write` of the same seed wrote
-//! - `random`: rewrites every 4 KiB block once and reads every block once, in a shuffled order, each content depending
-//!   on its place; then reads all in sequence
+//! - `random`: writes every 4 KiB block once in a shuffled order, in requests of one to eight neighbours, and after each
+//!   reads back an earlier request; then reads all in sequence and compares
 //! - `sum`: only reads
 //!
 //! Each prints `BLKCHECK ok SUM`, the checksum of the content in sequence, in hexadecimal: equal content, equal sum,
 //! on whichever side of the device it is read.
 
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,9 @@ use crate::pattern::{Random, Sum};
 
 const MIB: usize = 1 << 20;
 const BLOCK: usize = 4096;
+
+/// The longest request of `random`, in blocks.
+const MOST_BLOCKS: usize = 8;
 
 /// Runs `blkcheck ARGUMENTS…`.
 pub fn run(args: &[&str]) -> Result<()> {
@@ -49,9 +53,13 @@ pub fn run(args: &[&str]) -> Result<()> {
 }
 
 /// What block `number` holds.
-fn fill(block: &mut [u8], seed: u64, number: usize) {
+fn content(seed: u64, number: usize) -> Random {
     let number = u64::try_from(number).unwrap_or(u64::MAX);
-    Random::new(seed.rotate_left(32) ^ number).fill(block);
+    Random::new(seed.rotate_left(32) ^ number)
+}
+
+fn fill(block: &mut [u8], seed: u64, number: usize) {
+    content(seed, number).fill(block);
 }
 
 fn write(device: &Device, blocks: usize, seed: u64) -> Result<()> {
@@ -81,50 +89,60 @@ fn read(device: &Device, blocks: usize, seed: Option<u64>) -> Result<u64> {
     Ok(sum.value())
 }
 
-/// Writes each block and reads back an earlier one, in two independent shuffled orders.
+/// Writes each extent and reads back an earlier one.
 fn shuffled(device: &Device, blocks: usize, seed: u64) -> Result<()> {
-    let order = shuffle(blocks, seed);
-    let mut buffer = Buffer::new(BLOCK);
+    let order = shuffle(extents(blocks, seed), seed);
+    let mut buffer = Buffer::new(MOST_BLOCKS * BLOCK);
     let mut random = Random::new(!seed);
-    for (done, &number) in order.iter().enumerate() {
-        fill(buffer.bytes(), seed, number);
-        device.write(buffer.bytes(), number)?;
-        let earlier = usize::try_from(random.next() % u64::try_from(done + 1)?)?;
-        device.read(buffer.bytes(), order[earlier])?;
-        compare(buffer.bytes(), seed, order[earlier])?;
-    }
-    for &number in &shuffle(blocks, !seed) {
-        device.read(buffer.bytes(), number)?;
-        compare(buffer.bytes(), seed, number)?;
+    for (done, extent) in order.iter().enumerate() {
+        let data = &mut buffer.bytes()[..extent.len() * BLOCK];
+        for (block, number) in data.chunks_mut(BLOCK).zip(extent.clone()) {
+            fill(block, seed, number);
+        }
+        device.write(data, extent.start)?;
+        let earlier = &order[usize::try_from(random.next() % u64::try_from(done + 1)?)?];
+        let data = &mut buffer.bytes()[..earlier.len() * BLOCK];
+        device.read(data, earlier.start)?;
+        for (block, number) in data.chunks(BLOCK).zip(earlier.clone()) {
+            compare(block, seed, number)?;
+        }
     }
     device.flush()
 }
 
-/// Fisher and Yates's shuffle of 0..count.
-fn shuffle(count: usize, seed: u64) -> Vec<usize> {
+/// Cuts 0..blocks into pieces of one to [`MOST_BLOCKS`] blocks.
+fn extents(blocks: usize, seed: u64) -> Vec<Range<usize>> {
+    let mut random = Random::new(seed.rotate_left(8));
+    let mut extents = Vec::new();
+    let mut start = 0;
+    while start < blocks {
+        let size = usize::try_from(random.next() >> 61).unwrap_or(0) + 1;
+        let end = (start + size).min(blocks);
+        extents.push(start..end);
+        start = end;
+    }
+    extents
+}
+
+/// Fisher and Yates's shuffle.
+fn shuffle<T>(mut items: Vec<T>, seed: u64) -> Vec<T> {
     let mut random = Random::new(seed);
-    let mut order: Vec<usize> = (0..count).collect();
-    for last in (1..count).rev() {
+    for last in (1..items.len()).rev() {
         let bound = u64::try_from(last + 1).unwrap_or(u64::MAX);
         let other = usize::try_from(random.next() % bound).unwrap_or(0);
-        order.swap(last, other);
+        items.swap(last, other);
     }
-    order
+    items
 }
 
 fn compare(block: &[u8], seed: u64, number: usize) -> Result<()> {
-    let mut expected = [0; BLOCK];
-    fill(&mut expected, seed, number);
-    match block
+    let mut expected = content(seed, number);
+    let (words, _) = block.as_chunks::<8>();
+    let wrong = words
         .iter()
-        .zip(&expected)
-        .position(|(found, wanted)| found != wanted)
-    {
-        Some(at) => bail!(
-            "block {number} differs from byte {at} on: {:02x}, not {:02x}",
-            block[at],
-            expected[at]
-        ),
+        .position(|word| u64::from_le_bytes(*word) != expected.next());
+    match wrong {
+        Some(at) => bail!("block {number} differs from byte {} on", 8 * at),
         None => Ok(()),
     }
 }
@@ -209,9 +227,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn extents_cover_every_block_once_in_sizes_of_one_to_eight() {
+        let extents = extents(1000, 7);
+        let mut sizes: Vec<usize> = extents.iter().map(ExactSizeIterator::len).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(extents.into_iter().flatten().eq(0..1000));
+    }
+
+    #[test]
     fn shuffle_is_a_permutation_that_depends_on_the_seed() {
-        let mut order = shuffle(1000, 7);
-        assert_ne!(order, shuffle(1000, 8));
+        let shuffle = |seed| super::shuffle((0..1000).collect::<Vec<_>>(), seed);
+        let mut order = shuffle(7);
+        assert_ne!(order, shuffle(8));
         order.sort_unstable();
         assert_eq!(order, (0..1000).collect::<Vec<_>>());
     }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod blkcheck;
+mod netcheck;
 mod pattern;
 mod supervise;
 
@@ -12,6 +13,8 @@ use anyhow::{Result, bail};
 
 const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
+guest-tools netcheck send HOST:PORT MEBIBYTES SEED
+guest-tools netcheck receive PORT MEBIBYTES SEED
 guest-tools supervise DIRECTORY";
 
 fn main() -> ExitCode {
@@ -29,6 +32,7 @@ fn run() -> Result<u8> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.split_first() {
         Some((&"blkcheck", rest)) => blkcheck::run(rest).map(|()| 0),
+        Some((&"netcheck", rest)) => netcheck::run(rest).map(|()| 0),
         Some((&"supervise", rest)) => supervise::run(rest),
         _ => bail!("usage: {USAGE}"),
     }
