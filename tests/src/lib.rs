@@ -11,6 +11,7 @@ pub mod binaries;
 pub mod cli;
 pub mod complaints;
 pub mod cpio;
+pub mod evidence;
 pub mod images;
 pub mod kernel;
 pub mod l1;

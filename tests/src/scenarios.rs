@@ -3,8 +3,28 @@
 
 use crate::scenario::Scenario;
 
+mod boot;
+mod boot_smp;
+mod boot_stock;
+mod dma_blk;
+mod dma_net;
+mod edu_fault;
+mod intremap;
 mod lab_qemu_l2;
 mod lab_self;
+mod share;
 
 /// All scenarios.
-pub const ALL: &[&Scenario] = &[&lab_self::SCENARIO, &lab_qemu_l2::SCENARIO];
+pub const ALL: &[&Scenario] = &[
+    &lab_self::SCENARIO,
+    &lab_qemu_l2::SCENARIO,
+    &boot::BZIMAGE,
+    &boot::PVH,
+    &boot_stock::SCENARIO,
+    &boot_smp::SCENARIO,
+    &dma_blk::SCENARIO,
+    &dma_net::SCENARIO,
+    &share::SCENARIO,
+    &intremap::SCENARIO,
+    &edu_fault::SCENARIO,
+];
