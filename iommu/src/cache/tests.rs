@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Bounded tables under concurrent readers, writers and drops, explored schedule by schedule.
+
 use super::lines::Lines;
 use crate::sync::explore;
 use std::sync::Arc;

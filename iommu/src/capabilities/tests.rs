@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! CAP and ECAP against literal values, and the combinations that are refused.
+
 use super::*;
 
 fn legacy() -> LegacyOptions {

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Transfers over pages, regions and faults.
+
 use super::*;
 use crate::fault::{FaultReason, FaultSubject};
 use crate::ids::SourceId;

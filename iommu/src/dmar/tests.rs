@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The table against bytes written by hand.
+
 use super::*;
 use vm_memory::GuestAddress;
 

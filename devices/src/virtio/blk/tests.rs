@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The block device against raw requests on raw and qcow2 images.
+
 mod sections;
 
 use super::*;

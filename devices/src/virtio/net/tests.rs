@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The network device against a socket in place of a tap.
+
 use super::*;
 use crate::virtio::Wait;
 use crate::virtio::ring::Ring;

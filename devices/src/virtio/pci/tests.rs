@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The transport against register accesses as a driver makes them.
+
 mod rig;
 
 use super::*;

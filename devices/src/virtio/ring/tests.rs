@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Rings against a driver that writes raw descriptors.
+
 use super::*;
 use crate::virtio::testing::{FakeUnit, Guest, RawQueue, RecordingNotifier};
 use proptest::prelude::*;

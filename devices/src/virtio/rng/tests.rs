@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The entropy device against raw requests.
+
 use super::*;
 use crate::virtio::testing::{Guest, RawQueue, RecordingNotifier, drain};
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! When a worker looks at its ring, and when it must not.
+
 use super::*;
 use crate::virtio::testing::{Guest, RawQueue, RecordingNotifier};
 
