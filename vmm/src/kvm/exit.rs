@@ -16,6 +16,10 @@ use kvm_ioctls::VcpuExit;
 use std::sync::Arc;
 use vm_memory::{Bytes, GuestAddress};
 
+/// Times in a row that a processor is run again after KVM gave up over an event that is not there. One is enough where
+/// that happens; a KVM that never gets past it must end the run.
+const MOST_PHANTOM_EVENTS: u32 = 16;
+
 /// What a processor needs outside the guest.
 #[derive(Clone, Debug)]
 pub struct Outside {
@@ -56,6 +60,9 @@ impl Vcpu {
             Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => Exit::Served,
             Err(e) => Exit::Ask(end(Error::kvm("run guest code", e))),
         };
+        if !matches!(exit, Exit::InternalError) {
+            self.phantom_events = 0;
+        }
         match exit {
             Exit::Served => {}
             Exit::PortIn { port, data, len } => self.port_in(outside, port, data, len),
@@ -121,7 +128,11 @@ impl Vcpu {
         let run = self.fd.get_kvm_run();
         // SAFETY: called only after KVM_EXIT_INTERNAL_ERROR, for which the kernel filled this member.
         let internal = unsafe { run.__bindgen_anon_1.internal };
-        if internal.suberror == KVM_INTERNAL_ERROR_DELIVERY_EV && !self.delivers_event() {
+        if internal.suberror == KVM_INTERNAL_ERROR_DELIVERY_EV
+            && self.phantom_events < MOST_PHANTOM_EVENTS
+            && !self.delivers_event()
+        {
+            self.phantom_events += 1;
             tracing::debug!(
                 "vCPU {}: KVM stopped over an event that is not there; trying again",
                 self.index()

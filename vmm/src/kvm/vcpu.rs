@@ -90,6 +90,8 @@ pub struct Vcpu {
     pub fd: VcpuFd,
     index: u32,
     power_on: State,
+    /// Exits in a row over an event that was not there.
+    pub(super) phantom_events: u32,
 }
 
 /// What KVM keeps of a processor that a guest can change.
@@ -144,6 +146,7 @@ impl Vcpu {
             fd,
             index,
             power_on,
+            phantom_events: 0,
         })
     }
 
