@@ -61,6 +61,8 @@ impl<'a> Bench<'a> {
     /// What the device reads at `iova` (8 bytes).
     pub fn load(&self, iova: u64) -> u64 {
         write64(self.sink, POISON);
+        // A read that is blocked may leave the device's buffer as it is.
+        self.machine.edu.read(self.sink, 8);
         self.machine.edu.read(iova, 8);
         self.machine.edu.write(self.sink, 8);
         read64(self.sink)
