@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Helper programs for guests and for L1: `guest-tools NAME ARGUMENTS…`. Each prints one line that scenarios look for.
-#![forbid(unsafe_code)]
 
 mod blkcheck;
+mod kexec;
 mod netcheck;
 mod pattern;
 mod supervise;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -13,9 +14,11 @@ use anyhow::{Result, bail};
 
 const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
+guest-tools kexec now|crash KERNEL INITRD CMDLINE
 guest-tools netcheck send HOST:PORT MEBIBYTES SEED
 guest-tools netcheck receive PORT MEBIBYTES SEED
-guest-tools supervise DIRECTORY";
+guest-tools supervise DIRECTORY
+guest-tools terminal [at TEXT key KEYS | at TEXT signal NAME]... -- COMMAND...";
 
 fn main() -> ExitCode {
     match run() {
@@ -32,8 +35,10 @@ fn run() -> Result<u8> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.split_first() {
         Some((&"blkcheck", rest)) => blkcheck::run(rest).map(|()| 0),
+        Some((&"kexec", rest)) => kexec::run(rest).map(|()| 0),
         Some((&"netcheck", rest)) => netcheck::run(rest).map(|()| 0),
         Some((&"supervise", rest)) => supervise::run(rest),
+        Some((&"terminal", rest)) => terminal::run(rest),
         _ => bail!("usage: {USAGE}"),
     }
 }
