@@ -289,7 +289,7 @@ impl Ended {
         match self
             .stderr
             .lines()
-            .find(|line| line.contains("panicked at"))
+            .find(|line| line.contains("panicked at") || line.starts_with("remora: bug: "))
         {
             Some(line) => bail!("remora panicked in {}: {line}", self.job.id),
             None => Ok(()),

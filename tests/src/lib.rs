@@ -11,6 +11,8 @@ pub mod binaries;
 pub mod cli;
 pub mod complaints;
 pub mod cpio;
+pub mod demo;
+pub mod ending;
 pub mod evidence;
 pub mod images;
 pub mod kernel;

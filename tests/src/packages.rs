@@ -25,6 +25,7 @@ const RUN: &[(Sign, &str)] = &[
     (Sign::Program("qemu-system-x86_64"), "qemu-system-x86"),
     (Sign::StaticBusybox, "busybox-static"),
     (Sign::Program("setpriv"), "util-linux"),
+    (Sign::Program("objcopy"), "binutils"),
 ];
 
 /// To build the lab kernel.

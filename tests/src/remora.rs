@@ -8,6 +8,7 @@ use crate::session::in_l1;
 /// The arguments of a run, and what its guest's kernel may complain about.
 #[derive(Debug, Clone, Default)]
 pub struct Remora {
+    under: Vec<String>,
     args: Vec<String>,
     allowed: Vec<String>,
 }
@@ -40,6 +41,12 @@ impl Remora {
         self
     }
 
+    /// Has this program with its arguments start Remora, whose own command line follows them.
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// Lines of the guest's console that hold `text` are no failure.
     pub fn allow(mut self, text: &str) -> Self {
         self.allowed.push(text.to_owned());
@@ -53,7 +60,9 @@ impl Remora {
 
     /// The shell command for the binary at `program`.
     pub fn command(&self, program: &str) -> String {
-        let words = std::iter::once(program).chain(self.args.iter().map(String::as_str));
+        let words = self.under.iter().map(String::as_str);
+        let words = words.chain([program]);
+        let words = words.chain(self.args.iter().map(String::as_str));
         words.map(quote).collect::<Vec<_>>().join(" ")
     }
 }
@@ -73,6 +82,10 @@ mod tests {
         assert_eq!(
             remora.command("/x/remora"),
             r"'/x/remora' 'run' '--cmdline' 'console=ttyS0 it'\''s'"
+        );
+        assert_eq!(
+            remora.under(&["nice", "-n 5"]).command("remora"),
+            r"'nice' '-n 5' 'remora' 'run' '--cmdline' 'console=ttyS0 it'\''s'"
         );
     }
 }

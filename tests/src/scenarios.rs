@@ -3,16 +3,27 @@
 
 use crate::scenario::Scenario;
 
+mod bad_input;
 mod boot;
+mod boot_manycpu;
 mod boot_smp;
 mod boot_stock;
+mod debug_exit;
 mod dma_blk;
 mod dma_net;
 mod edu_fault;
+mod expect;
 mod intremap;
+mod kexec_reenable;
+mod kill;
 mod lab_qemu_l2;
 mod lab_self;
+mod panic;
+mod payload_vtd;
+mod poweroff;
+mod reboot;
 mod share;
+mod timeout;
 
 /// All scenarios.
 pub const ALL: &[&Scenario] = &[
@@ -27,4 +38,15 @@ pub const ALL: &[&Scenario] = &[
     &share::SCENARIO,
     &intremap::SCENARIO,
     &edu_fault::SCENARIO,
+    &payload_vtd::SCENARIO,
+    &boot_manycpu::SCENARIO,
+    &kexec_reenable::SCENARIO,
+    &poweroff::SCENARIO,
+    &expect::SCENARIO,
+    &reboot::SCENARIO,
+    &panic::SCENARIO,
+    &timeout::SCENARIO,
+    &debug_exit::SCENARIO,
+    &bad_input::SCENARIO,
+    &kill::SCENARIO,
 ];
