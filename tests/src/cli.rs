@@ -15,7 +15,7 @@ use crate::remora::quote;
 use crate::runner;
 use crate::scenario::{Scenario, Verdict};
 use crate::session::Session;
-use crate::{kernel, packages, paths, scenarios, stock, suite};
+use crate::{demo, kernel, packages, paths, scenarios, stock, suite};
 
 /// A Linux host with KVM, VFIO and an Intel IOMMU under software emulation, and the scenarios that run there.
 #[derive(Debug, Parser)]
@@ -52,6 +52,8 @@ enum Order {
     },
     /// Provide the kernels and say where they are.
     Kernel,
+    /// Boot a guest that uses a disk through the unit, and report what was seen.
+    Demo,
     /// Run the workspace's tests and every scenario; the last line adds them up.
     Test,
 }
@@ -64,6 +66,7 @@ pub fn run() -> Result<ExitCode> {
         Order::Shell => shell(),
         Order::Exec { command } => exec(&command),
         Order::Kernel => kernels(),
+        Order::Demo => demo(),
         Order::Test => test(),
     }
 }
@@ -167,6 +170,12 @@ fn kernels() -> Result<ExitCode> {
     println!("vmlinux  {}", lab.vmlinux.display());
     println!("stock    {}", stock.vmlinuz.display());
     Ok(ExitCode::SUCCESS)
+}
+
+fn demo() -> Result<ExitCode> {
+    let mut session = Session::open()?;
+    let verdicts = runner::run(&mut session, &[&demo::SCENARIO]);
+    Ok(ExitCode::from(verdicts.first().map_or(1, Verdict::status)))
 }
 
 fn test() -> Result<ExitCode> {
