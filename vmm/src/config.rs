@@ -187,6 +187,4 @@ pub struct EndingConfig {
     pub fail_on: Vec<String>,
     /// A guest reset ends the run.
     pub no_reboot: bool,
-    /// Where to write the result as JSON.
-    pub result: Option<PathBuf>,
 }

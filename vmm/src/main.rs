@@ -22,10 +22,18 @@ fn main() -> ExitCode {
 }
 
 fn run_machine(args: &RunArgs) -> u8 {
-    match start_log(&args.log).and_then(|()| args.config()) {
+    let config = open_result(args)
+        .and_then(|()| start_log(&args.log))
+        .and_then(|()| args.config());
+    match config {
         Ok(config) => run::run(config),
         Err(error) => report::tell(&Ending::Error(error), None),
     }
+}
+
+/// First of all, so that a file of an earlier run does not pass for the result of this one, whatever else is wrong.
+fn open_result(args: &RunArgs) -> Result<(), Error> {
+    args.result.as_deref().map_or(Ok(()), report::open_result)
 }
 
 fn start_log(filter: &str) -> Result<(), Error> {
@@ -38,6 +46,8 @@ fn start_log(filter: &str) -> Result<(), Error> {
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .without_time()
+        // Otherwise a stderr that nobody reads any more ends the run by a panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::control::Ending;
 use crate::error::{Error, status};
 use serde_json::{Map, Value, json};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -36,14 +36,19 @@ pub fn tell(ending: &Ending, counters: Option<&Arc<dyn Counters>>) -> u8 {
     let message = ending.to_string();
     let unit = counters.map_or_else(Map::new, |counters| counters.counters());
     write_result(ending.reason(), ending.status(), &message, unit);
-    eprintln!("{}", line(ending.reason(), &message));
+    say(&line(ending.reason(), &message));
     ending.status()
 }
 
 /// Tells of a usage error that clap found; the exit status.
 pub fn tell_usage(message: &str) -> u8 {
-    eprintln!("{}", line("usage", message));
+    say(&line("usage", message));
     status::USAGE
+}
+
+/// Writes a line to stderr. Whether anybody reads it must not change how the run ends, so not by `eprintln`, which panics.
+fn say(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// One line, whatever a path or an error of the host contains.
@@ -56,10 +61,10 @@ fn write_result(reason: &str, status: u8, message: &str, unit: Map<String, Value
     let text = json!({ "reason": reason, "status": status, "message": message, "unit": unit });
     let written = File::create(path).and_then(|mut file| writeln!(file, "{text}"));
     if let Err(error) = written {
-        eprintln!(
-            "remora: cannot write the result to {}: {error}",
-            path.display()
-        );
+        let path = path.display();
+        say(&format!(
+            "remora: cannot write the result to {path}: {error}"
+        ));
     }
 }
 
@@ -78,7 +83,7 @@ pub fn install_panic_hook() {
             .unwrap_or("panic");
         let message = format!("{what}{place}");
         write_result("bug", status::BUG, &message, Map::new());
-        eprintln!("{}", line("bug", &message));
+        say(&line("bug", &message));
         std::process::exit(i32::from(status::BUG));
     }));
 }

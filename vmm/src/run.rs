@@ -21,11 +21,6 @@ type Subscriber = Box<dyn MutEventSubscriber + Send>;
 /// Runs the machine that `config` describes to its end, and tells how it ended; the exit status.
 #[must_use]
 pub fn run(config: Config) -> u8 {
-    if let Some(path) = &config.ending.result
-        && let Err(error) = report::open_result(path)
-    {
-        return report::tell(&Ending::Error(error), None);
-    }
     let (ending, counters) = match prepare(config) {
         Err(error) => (Ending::Error(error), None),
         Ok(mut run) => {

@@ -61,7 +61,6 @@ impl RunArgs {
             expect: self.expect.clone(),
             fail_on,
             no_reboot: self.no_reboot,
-            result: self.result.clone(),
         })
     }
 }

@@ -127,14 +127,12 @@ fn ending_options_are_taken() {
         "--fail-on=c",
         "--no-default-fail-on",
         "--no-reboot",
-        "--result=/r",
     ])
     .unwrap();
     assert_eq!(config.ending.timeout, Some(Duration::from_millis(2500)));
     assert_eq!(config.ending.expect, ["-a", "b"]);
     assert_eq!(config.ending.fail_on, ["c"]);
     assert!(config.ending.no_reboot);
-    assert_eq!(config.ending.result, Some("/r".into()));
 }
 
 #[test]
