@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The far end of the serial port: terminal, file or nothing, and the texts to watch for.
 //!
-//! What the guest says goes through [`Console::output`] on the vCPU that says it; what the user types comes through the event
-//! loop ([`stdin::Typist`]). Lock rule: the sink's lock is held over one write, which may wait for a reader, and only a writer
-//! takes it; the other locks are held for a moment, one at a time.
+//! What the guest says is matched on the vCPU that says it ([`OutputWatch`]), so that the machine knows of every byte that
+//! came before a power-off or an exit, and is written by the serial port's own thread ([`Console::writer`]). What the user
+//! types comes through the event loop ([`stdin::Typist`]). Lock rule: the sink's lock is held over one write, which may wait
+//! for a reader, and only a writer takes it; the other locks are held for a moment, one at a time.
 
 pub mod escape;
 pub mod matcher;
@@ -13,6 +14,7 @@ pub mod terminal;
 use crate::config::SerialConfig;
 use crate::control::{Control, Ending, Request};
 use crate::error::Error;
+use devices::serial::OutputWatch;
 use matcher::Watch;
 use std::fmt;
 use std::fs::File;
@@ -65,6 +67,19 @@ struct Said {
     failing: Option<String>,
 }
 
+impl Said {
+    /// Takes the next byte; how it ends the run, if it does.
+    fn feed(&mut self, byte: u8) -> Option<Ending> {
+        if self.failing.is_some() {
+            let text = self.failing.take_if(|_| byte == b'\n');
+            return text.map(Ending::FailOn);
+        }
+        let seen = self.watch.feed(&[byte]);
+        self.failing = seen.failed;
+        seen.complete.then_some(Ending::Expected)
+    }
+}
+
 /// The far end of the serial port.
 #[derive(Debug)]
 pub struct Console {
@@ -115,7 +130,7 @@ impl Console {
 
     /// Where the serial port writes what the guest says. Never fails: a reader that went away loses text, not the guest.
     #[must_use]
-    pub fn output(self: &Arc<Self>) -> Box<dyn Write + Send> {
+    pub fn writer(self: &Arc<Self>) -> Box<dyn Write + Send> {
         Box::new(Writer(Arc::clone(self)))
     }
 
@@ -154,38 +169,33 @@ impl Console {
 
     /// Ends the run for the text of `--fail-on` that was seen.
     pub fn fail(&self) {
-        let text = self.lock().failing.take();
-        if let Some(text) = text {
-            self.control.request(Request::End(Ending::FailOn(text)));
+        if let Some(ending) = self.failed() {
+            self.control.request(Request::End(ending));
         }
+    }
+
+    /// The end that a text of `--fail-on` calls for whose line has not ended yet. The guest may end before the line does.
+    #[must_use]
+    pub fn failed(&self) -> Option<Ending> {
+        self.lock().failing.take().map(Ending::FailOn)
     }
 
     fn lock(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn say(&self, bytes: &[u8]) {
-        self.sink
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(bytes);
+impl OutputWatch for Console {
+    fn output(&self, bytes: &[u8]) {
         let mut said = self.lock();
-        if said.failing.is_some() {
-            if bytes.contains(&b'\n') {
-                drop(said);
-                self.fail();
-            }
-            return;
-        }
-        let seen = said.watch.feed(bytes);
-        if let Some(text) = seen.failed {
-            said.failing = Some(text);
-            drop(said);
-            if self.rest_of_line().reset(REST_OF_LINE, None).is_err() {
-                self.fail();
-            }
-        } else if seen.complete {
-            self.control.request(Request::End(Ending::Expected));
+        let failed_before = said.failing.is_some();
+        let ending = bytes.iter().find_map(|&byte| said.feed(byte));
+        let fails_now = said.failing.is_some() && !failed_before;
+        drop(said);
+        if let Some(ending) = ending {
+            self.control.request(Request::End(ending));
+        } else if fails_now && self.rest_of_line().reset(REST_OF_LINE, None).is_err() {
+            self.fail();
         }
     }
 }
@@ -195,7 +205,8 @@ struct Writer(Arc<Console>);
 
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.say(bytes);
+        let mut sink = self.0.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        sink.write(bytes);
         Ok(bytes.len())
     }
 
@@ -224,12 +235,11 @@ mod tests {
     #[test]
     fn expected_texts_end_the_run_when_all_were_seen() {
         let (console, control) = console(&["one", "two"], &[]);
-        let mut output = console.output();
-        output.write_all(b"tw").unwrap();
-        output.write_all(b"o\r\n").unwrap();
+        console.output(b"tw");
+        console.output(b"o\r\n");
         assert_eq!(console.missing(), ["one"]);
         assert!(!control.is_halted());
-        output.write_all(b"oone").unwrap();
+        console.output(b"oone");
         assert!(matches!(
             control.take(),
             Some(Request::End(Ending::Expected))
@@ -239,10 +249,9 @@ mod tests {
     #[test]
     fn failing_text_ends_the_run_with_its_line() {
         let (console, control) = console(&[], &["panic"]);
-        let mut output = console.output();
-        output.write_all(b"Kernel panic").unwrap();
+        console.output(b"Kernel panic");
         assert!(!control.is_halted(), "the line goes on");
-        output.write_all(b" - why\n").unwrap();
+        console.output(b" - why\n");
         match control.take() {
             Some(Request::End(Ending::FailOn(text))) => assert_eq!(text, "panic"),
             other => panic!("{other:?}"),
@@ -252,13 +261,31 @@ mod tests {
     #[test]
     fn failing_text_without_an_end_of_line_ends_the_run_by_the_timer() {
         let (console, control) = console(&["never"], &["panic"]);
-        console.output().write_all(b"panic").unwrap();
+        console.output(b"panic");
         assert!(console.rest_of_line().is_armed().unwrap());
         console.fail();
         assert!(matches!(
             control.take(),
             Some(Request::End(Ending::FailOn(_)))
         ));
+    }
+
+    #[test]
+    fn failing_text_and_the_end_of_its_line_may_come_at_once() {
+        let (console, control) = console(&[], &["panic"]);
+        console.output(b"a\nKernel panic\nb");
+        assert!(matches!(
+            control.take(),
+            Some(Request::End(Ending::FailOn(_)))
+        ));
+    }
+
+    #[test]
+    fn failing_text_whose_line_goes_on_is_known_when_the_guest_ends() {
+        let (console, _) = console(&[], &["panic"]);
+        assert!(console.failed().is_none());
+        console.output(b"panic");
+        assert_eq!(console.failed().map(|ending| ending.status()), Some(1));
     }
 
     #[test]

@@ -106,12 +106,20 @@ impl Machine {
         self.vcpus.run()
     }
 
+    /// Brings every processor out of the guest and out of the devices, and keeps it out.
+    ///
+    /// # Errors
+    /// A processor does not come back.
+    pub fn park(&self) -> Result<(), Error> {
+        self.vcpus.park()
+    }
+
     /// Restarts the machine in place.
     ///
     /// # Errors
     /// A device cannot be reset, or the guest cannot be loaded again.
     pub fn reset(&mut self) -> Result<(), Error> {
-        self.vcpus.park()?;
+        self.park()?;
         for part in &self.board.resets {
             part.reset()?;
         }

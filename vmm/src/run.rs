@@ -109,14 +109,19 @@ impl Run {
     fn decide(&mut self, request: Request) -> Result<Option<Ending>, Error> {
         let ending = match request {
             Request::End(ending) => return Ok(Some(ending)),
-            Request::Reset if !self.config.ending.no_reboot => {
-                tracing::info!("the guest resets the machine");
-                self.machine.reset()?;
-                return Ok(None);
-            }
-            Request::Reset => Ending::Reset,
             Request::PowerOff => Ending::PowerOff,
+            Request::Reset => Ending::Reset,
         };
+        // What other processors are saying right now was said before the end, too.
+        self.machine.park()?;
+        if let Some(failed) = self.console.failed() {
+            return Ok(Some(failed));
+        }
+        if matches!(ending, Ending::Reset) && !self.config.ending.no_reboot {
+            tracing::info!("the guest resets the machine");
+            self.machine.reset()?;
+            return Ok(None);
+        }
         let missing = self.console.missing();
         Ok(Some(if missing.is_empty() {
             ending

@@ -14,11 +14,11 @@ use devices::i8042::I8042;
 use devices::power::{ResetControl, SleepRegisters};
 use devices::pvpanic::Pvpanic;
 use devices::rtc::{MemorySize, Rtc};
-use devices::serial::{self, OutputWatch, Serial};
+use devices::serial::{self, Serial};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long the end of a run, or a reset, waits for a reader of the console.
+/// How long the end of a run waits for a reader of the console.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
 
 /// The i8042 takes the ports from its data port, 4 below its command port, on.
@@ -31,10 +31,8 @@ const I8042_PORTS: u64 = 5;
 /// The host has no thread for the console's output.
 pub fn wire(board: &mut Board, lines: &Lines) -> Result<Arc<ResetControl>, Error> {
     let serial = serial(board, lines)?;
-    let machine: Arc<dyn MachineControl> = Arc::new(Machine {
-        control: Arc::clone(&board.control),
-        serial: Arc::clone(&serial),
-    });
+    let control = Arc::clone(&board.control);
+    let machine: Arc<dyn MachineControl> = Arc::new(Machine { control });
     let low = board.config.memory.size.min(layout::LOW_RAM_END);
     let rtc = Rtc::new(MemorySize {
         low,
@@ -74,20 +72,13 @@ pub fn wire(board: &mut Board, lines: &Lines) -> Result<Arc<ResetControl>, Error
 
 fn serial(board: &Board, lines: &Lines) -> Result<Arc<Serial>, Error> {
     let line = lines.source(layout::SERIAL_GSI);
-    let serial = Serial::new(line, board.console.output(), Arc::new(Unwatched))
+    let watch = Arc::clone(&board.console);
+    let serial = Serial::new(line, board.console.writer(), watch)
         .map_err(|e| Error::host("start a thread for the console's output", e))?;
     board
         .console
         .connect(Arc::new(Keyboard(Arc::clone(&serial))));
     Ok(serial)
-}
-
-/// The console looks for expected texts itself, in what it writes.
-#[derive(Debug)]
-struct Unwatched;
-
-impl OutputWatch for Unwatched {
-    fn output(&self, _bytes: &[u8]) {}
 }
 
 /// What the user types.
@@ -108,14 +99,10 @@ impl ConsoleInput for Keyboard {
 #[derive(Debug)]
 struct Machine {
     control: Arc<Control>,
-    serial: Arc<Serial>,
 }
 
 impl MachineControl for Machine {
-    /// Whether all expected texts were seen is decided when the request is served, so what the guest said before goes out
-    /// first. The vCPU that waits for it has nothing else to do.
     fn request(&self, what: MachineRequest) {
-        let _ = self.serial.flush(OUTPUT_LIMIT);
         self.control.request(match what {
             MachineRequest::PowerOff => Request::PowerOff,
             MachineRequest::Reset => Request::Reset,
