@@ -5,8 +5,8 @@
 //! given to the local APICs ([`Processors`]), which also take the unit's own events, as nothing remaps those. The kernel
 //! holds the local APICs and nothing else; [`IoapicRoutes`] tells it which vectors it must report the end of.
 //!
-//! Lock order: routes, then IOAPIC, then the unit. Whoever calls [`IoapicRoutes::refresh`] holds none of them. A message is
-//! sent without any of these locks but the IOAPIC's own.
+//! Lock order: routes, then IOAPIC, then the unit. Whoever calls [`IoapicRoutes::refresh`] holds none of them, and a message
+//! is sent without any of them.
 
 mod kvm;
 mod routes;

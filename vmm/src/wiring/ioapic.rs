@@ -114,17 +114,26 @@ impl Output {
             routes: OnceLock::new(),
         }
     }
+
+    fn refresh(&self) {
+        if let Some(routes) = self.routes.get().and_then(Weak::upgrade) {
+            routes.refresh();
+        }
+    }
 }
 
 impl IoapicOutput for Output {
     fn send(&self, message: MsiMessage) {
+        // A table entry that was not present may become so without an invalidation (VT-d specification 6.1), and is then
+        // first looked at now.
+        if message.data & LEVEL != 0 {
+            self.refresh();
+        }
         self.messages.send(&self.requester, message);
     }
 
     fn entry_changed(&self, _pin: u8) {
-        if let Some(routes) = self.routes.get().and_then(Weak::upgrade) {
-            routes.refresh();
-        }
+        self.refresh();
     }
 }
 

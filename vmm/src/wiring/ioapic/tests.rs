@@ -83,6 +83,37 @@ fn remapped_pin_follows_the_table_entry() {
 }
 
 #[test]
+fn table_entry_that_becomes_present_without_an_invalidation_has_its_route() {
+    let (kernel, ram, translation, wired) = wired(&[]);
+    let unit = translation.unit().unwrap();
+    // 65536 entries at 2 MiB, EIME: SIRTP, then IRE. All entries are zero.
+    unit.write(0xb8, &0x20_080fu64.to_le_bytes());
+    unit.write(0x18, &(1u32 << 24).to_le_bytes());
+    unit.write(0x18, &(1u32 << 25).to_le_bytes());
+    // Remappable format, index 5, level.
+    program(&wired, 9, 5 << 49 | 1 << 48 | 1 << 15 | 9);
+    assert!(kernel.routes().is_empty());
+    // Present, level, vector 0x52, APIC id 3.
+    let entry: u128 = 1 | 1 << 4 | 0x52 << 16 | 3 << 32;
+    let at = GuestAddress(0x20_0000 + 5 * 16);
+    PhysMem::write(&*ram, at, &entry.to_le_bytes()).unwrap();
+
+    let line = wired.lines().source(9);
+    line.set_level(true);
+    let sent = kernel.take_signals();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(
+        kernel.routes(),
+        [Route {
+            gsi: 9,
+            message: sent[0]
+        }]
+    );
+    wired.routes.eoi(0x52);
+    assert_eq!(kernel.take_signals(), sent);
+}
+
+#[test]
 fn reset_masks_every_pin_and_takes_the_routes_away() {
     let (kernel, _, _, wired) = wired(&["--iommu", "off"]);
     program(&wired, 17, 1 << 15 | 0x41);
