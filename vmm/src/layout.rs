@@ -111,10 +111,10 @@ pub fn ram_ranges(size: u64) -> Option<Vec<Range>> {
     (!ranges.is_empty()).then_some(ranges)
 }
 
-/// The first address above all RAM and above the 32-bit hole.
+/// The first address above all RAM and above the 32-bit hole; for a size that cannot be addressed, the last address.
 #[must_use]
 pub fn ram_end(size: u64) -> u64 {
-    HIGH_RAM + size.saturating_sub(LOW_RAM_END)
+    HIGH_RAM.saturating_add(size.saturating_sub(LOW_RAM_END))
 }
 
 /// The window of 64-bit BARs above `ram_size` bytes of RAM: aligned to 64 GiB (to 1 GiB where that does not fit), and within
@@ -163,6 +163,13 @@ mod tests {
     fn ram_ranges_of_nothing_or_too_much_is_none() {
         assert_eq!(ram_ranges(0), None);
         assert_eq!(ram_ranges(u64::MAX), None);
+    }
+
+    #[test]
+    fn ram_end_of_what_cannot_be_addressed_does_not_wrap() {
+        assert_eq!(ram_end(0x1000), 0x1_0000_0000);
+        assert_eq!(ram_end(0x8000_1000), 0x1_0000_1000);
+        assert_eq!(ram_end(u64::MAX - 1023), u64::MAX);
     }
 
     #[test]
