@@ -16,7 +16,7 @@ const IOTLB_OFFSET: u16 = 0xf0;
 /// Offset of the first fault recording register, bytes.
 const FAULT_RECORD_OFFSET: u16 = 0x220;
 /// Fault recording registers that fit between their offset and the end of the first page.
-const MAX_FAULT_RECORDS: u16 = (4096 - FAULT_RECORD_OFFSET) / 16;
+pub const MAX_FAULT_RECORDS: u16 = (4096 - FAULT_RECORD_OFFSET) / 16;
 
 /// The widest IOVA that devices may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -90,7 +90,7 @@ pub struct RunArgs {
 
     /// The VT-d unit: caching-mode is on where something needs it (default auto), aw is the address width in bits (default
     /// auto, the widest), intremap offers interrupt remapping (default on), records is the number of fault records (1 to
-    /// 256, default 8)
+    /// 222, default 8)
     #[arg(
         long,
         value_name = "off|mode=legacy,caching-mode=auto|on|off,aw=auto|39|48,intremap=on|off,records=N",

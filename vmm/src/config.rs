@@ -161,7 +161,7 @@ pub struct IommuConfig {
     pub address_width: AddressWidth,
     /// Offer interrupt remapping.
     pub intremap: bool,
-    /// Fault recording registers, 1 to 256.
+    /// Fault recording registers, 1 to [`iommu::capabilities::MAX_FAULT_RECORDS`].
     pub records: u16,
 }
 

@@ -9,6 +9,7 @@ use crate::config::{
 use crate::error::Error;
 use crate::kvm::features::Feature;
 use crate::options::{Parts, size, wrong};
+use iommu::capabilities::MAX_FAULT_RECORDS;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -237,7 +238,9 @@ fn iommu(text: &str) -> Result<Option<IommuConfig>, Error> {
         intremap: parts
             .choice("intremap", &[("on", true), ("off", false)])?
             .unwrap_or(default.intremap),
-        records: parts.number("records", 1, 256)?.unwrap_or(default.records),
+        records: parts
+            .number("records", 1, MAX_FAULT_RECORDS)?
+            .unwrap_or(default.records),
     };
     parts.finish()?;
     Ok(Some(config))

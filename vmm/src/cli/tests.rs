@@ -7,6 +7,7 @@ use crate::config::{
 };
 use crate::error::Error;
 use clap::{CommandFactory, Parser};
+use iommu::capabilities::MAX_FAULT_RECORDS;
 use std::time::Duration;
 
 fn config(options: &[&str]) -> Result<Config, Error> {
@@ -160,7 +161,8 @@ fn wrong_text_is_a_complaint_that_names_it() {
             "mode=scalable: allowed are legacy",
         ),
         (&["--iommu=aw=57"], "aw=57: allowed are auto, 39, 48"),
-        (&["--iommu=records=0"], "numbers from 1 to 256"),
+        (&["--iommu=records=0"], "numbers from 1 to 222"),
+        (&["--iommu=records=223"], "numbers from 1 to 222"),
         (&["--iommu=pri=on"], "\"pri\" is not known"),
         (&["--iommu="], "empty part"),
         (&["--timeout=0"], "no number of seconds"),
@@ -172,6 +174,15 @@ fn wrong_text_is_a_complaint_that_names_it() {
         assert!(text.contains(expected), "{options:?}: {text}");
         assert!(!text.contains('\n'), "{text}");
     }
+}
+
+#[test]
+fn help_names_as_many_fault_records_as_the_unit_can_have() {
+    let run = Cli::command().find_subcommand("run").unwrap().clone();
+    let iommu = run.get_arguments().find(|arg| arg.get_id() == "iommu");
+    let help = iommu.unwrap().get_help().unwrap().to_string();
+    let most = format!("(1 to {MAX_FAULT_RECORDS}, default 8)");
+    assert!(help.contains(&most), "{help}");
 }
 
 #[test]
