@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
-/// How long a thread may take to leave a device before the machine is given up.
+/// How long all threads may stay in devices, none of them answering, before the machine is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before a signal is sent again.
 const KICK_AGAIN: Duration = Duration::from_millis(5);
@@ -155,8 +155,9 @@ impl Vcpus {
             .generation
             .store(state.generation, Ordering::Release);
         self.shared.commanded.notify_all();
-        let deadline = Instant::now() + PATIENCE;
+        let mut deadline = Instant::now() + PATIENCE;
         while state.acknowledged < self.threads.len() {
+            let before = state.acknowledged;
             drop(state);
             self.kick();
             state = self
@@ -167,7 +168,10 @@ impl Vcpus {
                 })
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
-            if state.acknowledged < self.threads.len() && Instant::now() > deadline {
+            if state.acknowledged > before {
+                // Hundreds of threads on a few busy processors need their time.
+                deadline = Instant::now() + PATIENCE;
+            } else if state.acknowledged < self.threads.len() && Instant::now() > deadline {
                 return Err(Error::Bug(format!(
                     "{} of {} vCPU threads do not answer",
                     self.threads.len() - state.acknowledged,
