@@ -26,6 +26,11 @@ mod msr {
     pub const MTRR_DEF_TYPE: u32 = 0x2ff;
 }
 
+/// IA32_APIC_BASE bit 10: x2APIC mode.
+const APIC_BASE_X2APIC: u64 = 1 << 10;
+/// Processors whose ids an APIC in xAPIC mode can tell apart; 255 is its broadcast.
+const MAX_XAPIC_CPUS: u32 = 255;
+
 /// Fast string operations.
 const MISC_ENABLE_FAST_STRING: u64 = 1;
 /// MTRRs on, write-back memory unless one says otherwise: what firmware leaves.
@@ -126,6 +131,9 @@ impl Vcpu {
             .map_err(|e| Error::kvm(format!("create vCPU {index}"), e))?;
         fd.set_cpuid2(&model.cpuid(index)?)
             .map_err(refused("set the CPUID tables"))?;
+        if model.cpus > MAX_XAPIC_CPUS {
+            start_in_x2apic_mode(&fd).map_err(refused("set the x2APIC mode"))?;
+        }
         let msrs = match msrs {
             Some(msrs) => Arc::clone(msrs),
             None => Arc::clone(msrs.insert(Arc::new(readable_msrs(vm, &fd)))),
@@ -249,6 +257,14 @@ impl Vcpu {
     }
 }
 
+/// Does what firmware does where an APIC id passes 254: it hands over processors in x2APIC mode (Intel SDM volume 3A, "x2APIC
+/// state transitions"; ACPI 5.2.12.12). Linux ignores such ids otherwise.
+fn start_in_x2apic_mode(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+    let mut sregs = fd.get_sregs()?;
+    sregs.apic_base |= APIC_BASE_X2APIC;
+    fd.set_sregs(&sregs)
+}
+
 /// The MSRs that KVM keeps and their values, but for those that other state has and the clocks.
 fn readable_msrs(vm: &Vm, fd: &VcpuFd) -> Vec<kvm_msr_entry> {
     let Ok(list) = vm.kvm().get_msr_index_list() else {
@@ -332,6 +348,34 @@ mod tests {
             rax: 1,
             rbx: 2,
             rsi: 3,
+        }
+    }
+
+    /// APIC mode (IA32_APIC_BASE bits 11:10) and the register at 0x20, the APIC id.
+    fn apic(vcpu: &Vcpu) -> (u64, u32) {
+        let lapic = vcpu.fd.get_lapic().unwrap();
+        let id = [0x20, 0x21, 0x22, 0x23].map(|at: usize| lapic.regs[at].to_ne_bytes()[0]);
+        let mode = vcpu.fd.get_sregs().unwrap().apic_base >> 10 & 3;
+        (mode, u32::from_le_bytes(id))
+    }
+
+    #[test]
+    #[cfg_attr(not(has_kvm), ignore = "no usable /dev/kvm on this machine")]
+    fn processors_start_in_x2apic_mode_where_an_id_needs_it() {
+        for (cpus, index, expected) in
+            [(2, 1, (2, 1 << 24)), (256, 0, (3, 0)), (256, 255, (3, 255))]
+        {
+            let vm = Vm::new().unwrap();
+            let model = Model::new(&vm, &[], cpus).unwrap();
+            let vcpu = Vcpu::new(&vm, &model, index, &mut None).unwrap();
+            vcpu.reset(&entry(Mode::Protected32)).unwrap();
+            assert_eq!(apic(&vcpu), expected, "{index} of {cpus}");
+            // The other mode, as a guest may leave it.
+            let mut sregs = vcpu.fd.get_sregs().unwrap();
+            sregs.apic_base ^= 1 << 10;
+            vcpu.fd.set_sregs(&sregs).unwrap();
+            vcpu.reset(&entry(Mode::Protected32)).unwrap();
+            assert_eq!(apic(&vcpu), expected, "{index} of {cpus} after a reset");
         }
     }
 
