@@ -24,6 +24,13 @@ mod msr {
     pub const TSC_ADJUST: u32 = 0x3b;
     pub const MISC_ENABLE: u32 = 0x1a0;
     pub const MTRR_DEF_TYPE: u32 = 0x2ff;
+
+    /// The ranges of the memory type registers: variable ones (base and mask of eight), then fixed ones.
+    pub fn mtrr_ranges() -> impl Iterator<Item = u32> {
+        (0x200..=0x20f)
+            .chain([0x250, 0x258, 0x259])
+            .chain(0x268..=0x26f)
+    }
 }
 
 /// IA32_APIC_BASE bit 10: x2APIC mode.
@@ -265,15 +272,18 @@ fn start_in_x2apic_mode(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     fd.set_sregs(&sregs)
 }
 
-/// The MSRs that KVM keeps and their values, but for those that other state has and the clocks.
+/// The MSRs that KVM keeps and their values, but for those that other state has and the clocks. KVM's list leaves the memory
+/// types out.
 fn readable_msrs(vm: &Vm, fd: &VcpuFd) -> Vec<kvm_msr_entry> {
     let Ok(list) = vm.kvm().get_msr_index_list() else {
         return Vec::new();
     };
     list.as_slice()
         .iter()
-        .filter(|&&index| !matches!(index, msr::TSC | msr::TSC_ADJUST | msr::APIC_BASE))
-        .filter_map(|&index| {
+        .copied()
+        .chain(msr::mtrr_ranges())
+        .filter(|index| !matches!(*index, msr::TSC | msr::TSC_ADJUST | msr::APIC_BASE))
+        .filter_map(|index| {
             let entry = kvm_msr_entry {
                 index,
                 ..Default::default()

@@ -218,23 +218,27 @@ fn reset_starts_the_guest_again_with_its_ram_kept() {
 #[test]
 #[cfg_attr(not(has_kvm), ignore = "no usable /dev/kvm on this machine")]
 fn reset_takes_back_what_the_guest_wrote_into_an_msr() {
-    let code = [
-        0xb9, 0x81, 0x00, 0x00, 0xc0, // mov ecx, STAR
-        0x0f, 0x32, // rdmsr
-        0x89, 0xc3, // mov ebx, eax
-        0xb8, 0x55, 0, 0, 0, // mov eax, 0x55
-        0x0f, 0x30, // wrmsr
-        0xff, 0x05, 0x00, 0x00, 0x60, 0x00, // inc dword [0x600000]
-        0x83, 0x3d, 0x00, 0x00, 0x60, 0x00, 0x02, // cmp dword [0x600000], 2
-        0x74, 0x03, // je +3
-        0xe6, 0x64, // out 0x64, al
-        0xf4, // hlt
-        0x89, 0xd8, // mov eax, ebx
-        0xe7, 0xf4, // out 0xf4, eax
-        0xf4,
-    ];
-    let ending = run(&code, "1", &Arc::default());
-    assert!(matches!(ending, Ending::DebugExit(0)), "{ending}");
+    // STAR and, of the memory types, the first variable range and a fixed one.
+    for msr in [0xc000_0081u32, 0x200, 0x268] {
+        let mut code = vec![0xb9]; // mov ecx, msr
+        code.extend(msr.to_le_bytes());
+        code.extend([
+            0x0f, 0x32, // rdmsr
+            0x89, 0xc3, // mov ebx, eax
+            0xb8, 0x06, 0, 0, 0, // mov eax, 6
+            0x0f, 0x30, // wrmsr
+            0xff, 0x05, 0x00, 0x00, 0x60, 0x00, // inc dword [0x600000]
+            0x83, 0x3d, 0x00, 0x00, 0x60, 0x00, 0x02, // cmp dword [0x600000], 2
+            0x74, 0x03, // je +3
+            0xe6, 0x64, // out 0x64, al
+            0xf4, // hlt
+            0x89, 0xd8, // mov eax, ebx
+            0xe7, 0xf4, // out 0xf4, eax
+            0xf4,
+        ]);
+        let ending = run(&code, "1", &Arc::default());
+        assert!(matches!(ending, Ending::DebugExit(0)), "{msr:#x}: {ending}");
+    }
 }
 
 #[test]
