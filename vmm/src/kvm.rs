@@ -4,5 +4,6 @@
 pub mod cpuid;
 pub mod exit;
 pub mod features;
+mod nested;
 pub mod vcpu;
 pub mod vm;

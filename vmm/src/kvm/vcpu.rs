@@ -6,6 +6,7 @@
 
 use super::cpuid::{self, Topology};
 use super::features::Feature;
+use super::nested::Nested;
 use super::vm::Vm;
 use crate::boot::{Entry, Mode, Segment};
 use crate::error::Error;
@@ -116,6 +117,7 @@ struct State {
     events: kvm_vcpu_events,
     debug: Option<kvm_debugregs>,
     xcrs: Option<kvm_xcrs>,
+    nested: Nested,
     msrs: Arc<Vec<kvm_msr_entry>>,
 }
 
@@ -155,6 +157,7 @@ impl Vcpu {
                 .map_err(refused("read the pending events"))?,
             debug: fd.get_debug_regs().ok(),
             xcrs: fd.get_xcrs().ok(),
+            nested: Nested::read(vm, &fd).map_err(refused("read the nested state"))?,
             msrs,
         };
         Ok(Self {
@@ -193,6 +196,10 @@ impl Vcpu {
         let refused =
             |what: &'static str| move |e| Error::kvm(format!("{what} of vCPU {index}"), e);
         let (fd, state) = (&self.fd, &self.power_on);
+        state
+            .nested
+            .restore(fd)
+            .map_err(refused("clear the nested state"))?;
         fd.set_mp_state(mp_state)
             .map_err(refused("set the run state"))?;
         fd.set_sregs(&sregs).map_err(refused("set the segments"))?;
