@@ -72,7 +72,8 @@ pub fn provide() -> Result<Kernel> {
         fs::remove_dir_all(&work).context("removing a build that was broken off")?;
     }
     fs::create_dir_all(&work)?;
-    let tree = unpack_source(&archive, &work)?;
+    // What cannot be unpacked was not wholly downloaded; the next try fetches it again.
+    let tree = unpack_source(&archive, &work).inspect_err(|_| drop(fs::remove_file(&archive)))?;
     let object = work.join("object");
     build(&tree, &object)?;
     publish(&object, &work.join("result"), &dir)?;

@@ -20,11 +20,12 @@ enum Sign {
     StaticBusybox,
 }
 
-/// To run L1.
+/// To run L1 and what is tested in it.
 const RUN: &[(Sign, &str)] = &[
     (Sign::Program("qemu-system-x86_64"), "qemu-system-x86"),
     (Sign::StaticBusybox, "busybox-static"),
     (Sign::Program("setpriv"), "util-linux"),
+    // For the bare-metal payload: objcopy and objdump.
     (Sign::Program("objcopy"), "binutils"),
 ];
 

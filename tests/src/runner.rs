@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 
 use crate::complaints::complaints;
 use crate::lab::Lab;
@@ -21,6 +21,16 @@ pub fn run(session: &mut Session, scenarios: &[&Scenario]) -> Vec<Verdict> {
         .iter()
         .map(|scenario| run_one(session, scenario))
         .collect()
+}
+
+/// The verdicts on `scenarios` where the lab cannot be set up, printed like any others.
+pub fn without_lab(scenarios: &[&Scenario], why: &Error) -> Vec<Verdict> {
+    let verdict = Verdict::Fail(format!("the lab cannot run: {why:#}"));
+    print!("{}", verdict.details());
+    for scenario in scenarios {
+        println!("{}", verdict.line(scenario.name));
+    }
+    vec![verdict; scenarios.len()]
 }
 
 /// How many ended in which way.
@@ -140,6 +150,14 @@ mod tests {
             judge(Ok(Verdict::Pass), "remora", "", &[]),
             Verdict::Fail(_)
         ));
+    }
+
+    #[test]
+    fn scenarios_without_a_lab_have_failed() {
+        let verdicts = without_lab(crate::scenarios::ALL, &anyhow::anyhow!("no QEMU"));
+        assert_eq!(verdicts.len(), crate::scenarios::ALL.len());
+        assert!(verdicts.iter().all(|verdict| verdict.status() == 1));
+        assert!(verdicts[0].line("x").contains("no QEMU"));
     }
 
     #[test]
