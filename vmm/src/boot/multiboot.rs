@@ -59,21 +59,7 @@ fn load_segments(images: &mut Images, ram: &Ram, segments: &[elf::Segment]) -> R
     let mut end = 0;
     for segment in segments {
         let kernel = &mut images.kernel;
-        let last = segment.address + segment.memory_size;
-        if segment.memory_size != 0 && segment.address < layout::MEGABYTE.0 {
-            return Err(kernel
-                .error(format!(
-                    "a segment would lie at {:#x}, below 1 MiB",
-                    segment.address
-                ))
-                .into());
-        }
-        if last > place::low_ram_end(ram) {
-            return Err(place::no_room(&format!(
-                "a segment of the kernel at {:#x}",
-                segment.address
-            )));
-        }
+        place::check_segment(kernel, ram, segment)?;
         let size = usize::try_from(segment.file_size).map_err(|_| place::no_room("the kernel"))?;
         kernel
             .file
@@ -84,7 +70,7 @@ fn load_segments(images: &mut Images, ram: &Ram, segments: &[elf::Segment]) -> R
                 .map_err(|e| kernel.error(format!("cannot read it: {e}")))?;
         }
         zero_tail(ram, segment)?;
-        end = end.max(last);
+        end = end.max(segment.address + segment.memory_size);
     }
     Ok(end)
 }

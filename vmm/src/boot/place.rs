@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Where loaders put things below 640 KiB, and how they write to guest memory.
 
+use super::elf::Segment;
 use super::{Image, Images};
 use crate::error::Error;
 use crate::layout;
@@ -69,6 +70,20 @@ pub(super) fn low_ram_end(ram: &Ram) -> u64 {
     ram.iter()
         .next()
         .map_or(0, |region| region.start_addr().0 + region.len())
+}
+
+/// Checks that RAM has room for a segment of `kernel`, above what loaders and firmware tables take below 1 MiB.
+pub(super) fn check_segment(kernel: &Image, ram: &Ram, segment: &Segment) -> Result<(), Error> {
+    let at = segment.address;
+    if segment.memory_size != 0 && at < layout::MEGABYTE.0 {
+        return Err(kernel
+            .error(format!("a segment would lie at {at:#x}, below 1 MiB"))
+            .into());
+    }
+    if at + segment.memory_size > low_ram_end(ram) {
+        return Err(no_room(&format!("a segment of the kernel at {at:#x}")));
+    }
+    Ok(())
 }
 
 /// Loads the initrd as high as it goes below `limit` (exclusive) and at `lowest` at least; its first address and its bytes.

@@ -55,12 +55,8 @@ fn load_kernel(
     segments: &[elf::Segment],
 ) -> Result<(u64, u64), Error> {
     let kernel = &mut images.kernel;
-    let low_end = place::low_ram_end(ram);
-    if segments
-        .iter()
-        .any(|segment| segment.address + segment.memory_size > low_end)
-    {
-        return Err(place::no_room("the kernel"));
+    for segment in segments {
+        place::check_segment(kernel, ram, segment)?;
     }
     let loaded =
         Elf::load(ram, None, &mut kernel.file, None).map_err(|e| kernel.error(e.to_string()))?;

@@ -314,6 +314,15 @@ fn pvh_without_a_note_says_so() {
 }
 
 #[test]
+fn pvh_segment_over_the_firmware_tables_is_an_error() {
+    let mut file = elf64(18);
+    put(&mut file, 64 + 24, &0xe_0000u64.to_le_bytes());
+    let error = images(Kind::Pvh, &file, None, "").load(&ram(16), None);
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("0xe0000, below 1 MiB"), "{text}");
+}
+
+#[test]
 fn pvh_cut_short_or_too_large_is_an_error() {
     for cut in [40, 100, 180, 190] {
         let mut file = elf64(18);
