@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The command line: clap's part of it, and the way to a [`Config`].
+//! The command line: clap's part of it, and the way to a [`Config`](crate::config::Config).
 
 mod convert;
 #[cfg(test)]

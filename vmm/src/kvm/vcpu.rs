@@ -122,7 +122,7 @@ struct State {
 }
 
 impl Vcpu {
-    /// Creates processor `index`, whose APIC id is the same. `msrs` comes from [`readable_msrs`] of the first one.
+    /// Creates processor `index`, whose APIC id is the same. `msrs` is filled by the first one for the others.
     ///
     /// # Errors
     /// KVM refused something.
