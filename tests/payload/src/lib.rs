@@ -15,6 +15,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
@@ -61,8 +62,10 @@ pub fn build() -> Result<PathBuf> {
     );
 
     let image = target.join(format!("{BINARY}.elf"));
-    // Written beside and renamed, so that two builds at once leave a whole file.
-    let fresh = target.join(format!("{BINARY}.{}.tmp", std::process::id()));
+    // Written beside and renamed, so that two builds at once, of two processes or two threads, leave a whole file.
+    static BUILDS: AtomicU32 = AtomicU32::new(0);
+    let build = BUILDS.fetch_add(1, Ordering::Relaxed);
+    let fresh = target.join(format!("{BINARY}.{}.{build}.tmp", std::process::id()));
     run(Command::new("objcopy")
         .args(["-I", "elf64-x86-64", "-O", "elf32-i386"])
         .arg(&linked)
