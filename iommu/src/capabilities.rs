@@ -5,6 +5,10 @@
 //! same bit that the guest reads.
 
 mod check;
+mod options;
+mod scalable;
+
+pub use options::{AddressWidth, LegacyOptions, PasidBits, ScalableOptions, Stages};
 
 use crate::address::{Gpa, PAGE_SIZE};
 use crate::ids::DomainId;
@@ -17,57 +21,6 @@ const IOTLB_OFFSET: u16 = 0xf0;
 const FAULT_RECORD_OFFSET: u16 = 0x220;
 /// Fault recording registers that fit between their offset and the end of the first page.
 pub const MAX_FAULT_RECORDS: u16 = (4096 - FAULT_RECORD_OFFSET) / 16;
-
-/// The widest IOVA that devices may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AddressWidth {
-    /// 39 bits. Tables of three and four levels are accepted, because software builds four-level tables for 39-bit IOVAs.
-    Bits39,
-    /// 48 bits.
-    #[default]
-    Bits48,
-}
-
-impl AddressWidth {
-    /// The width in bits.
-    #[must_use]
-    pub const fn bits(self) -> u8 {
-        match self {
-            Self::Bits39 => 39,
-            Self::Bits48 => 48,
-        }
-    }
-}
-
-/// What can be chosen for a unit in legacy mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LegacyOptions {
-    /// The widest IOVA.
-    pub address_width: AddressWidth,
-    /// Width in bits of the guest-physical addresses that tables may hold, at most 52.
-    pub host_address_width: u8,
-    /// Caching mode: software must invalidate entries that become present.
-    pub caching_mode: bool,
-    /// Interrupt remapping.
-    pub interrupt_remapping: bool,
-    /// Interrupt remapping to 32-bit APIC ids.
-    pub extended_interrupt_mode: bool,
-    /// Number of fault recording registers.
-    pub fault_records: u16,
-}
-
-impl Default for LegacyOptions {
-    fn default() -> Self {
-        Self {
-            address_width: AddressWidth::Bits48,
-            host_address_width: 48,
-            caching_mode: false,
-            interrupt_remapping: true,
-            extended_interrupt_mode: true,
-            fault_records: 8,
-        }
-    }
-}
 
 /// A set of capabilities that no unit can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +44,17 @@ pub enum CapabilityError {
         /// What it held.
         value: u16,
     },
+    /// Both stages are offered, and no width suits both.
+    #[error(
+        "both stages need 48-bit tables in SAGAW {0:#x}: first-stage tables have 48 or 57 bits, and software picks one width for both"
+    )]
+    StagesWithoutCommonWidth(u8),
+    /// Scalable mode without a stage.
+    #[error("scalable mode needs first-stage or second-stage translation")]
+    NoStage,
+    /// The PASID width is out of range.
+    #[error("PASIDs of {0} bits cannot be had: choose 1 to 20")]
+    PasidBits(u8),
     /// MGAW is wider than every table.
     #[error("IOVAs of {bits} bits need a table that wide in SAGAW {sagaw:#x}")]
     WidthWithoutTable {
@@ -115,34 +79,17 @@ impl Capabilities {
     /// # Errors
     /// The options contradict each other or are out of range.
     pub fn legacy(options: &LegacyOptions) -> Result<Self, CapabilityError> {
-        let records = options.fault_records;
-        if !(1..=MAX_FAULT_RECORDS).contains(&records) {
-            return Err(CapabilityError::FaultRecords(records));
-        }
-        let nfr = u8::try_from(records - 1).map_err(|_| CapabilityError::FaultRecords(records))?;
-        let cap = Cap::new()
-            .with_nd(6)
-            .with_cm(options.caching_mode)
-            .with_sagaw(0x6)
-            .with_mgaw(options.address_width.bits() - 1)
-            .with_fro(FAULT_RECORD_OFFSET / 16)
-            .with_sslps(3)
-            .with_psi(true)
-            .with_nfr(nfr)
-            .with_mamv(18)
-            .with_dwd(true)
-            .with_drd(true);
-        let ir = options.interrupt_remapping;
-        let ecap = Ecap::new()
-            .with_c(true)
-            .with_qi(true)
-            .with_ir(ir)
-            .with_eim(options.extended_interrupt_mode)
-            .with_pt(true)
-            .with_sc(true)
-            .with_iro(IOTLB_OFFSET / 16)
-            .with_mhmv(if ir { 15 } else { 0 });
+        let (cap, ecap) = options::legacy(options)?;
         Self::new(cap, ecap, options.host_address_width)
+    }
+
+    /// A unit that offers scalable mode beside legacy mode.
+    ///
+    /// # Errors
+    /// The options contradict each other or are out of range.
+    pub fn scalable(options: &ScalableOptions) -> Result<Self, CapabilityError> {
+        let (cap, ecap) = options::scalable(options)?;
+        Self::new(cap, ecap, options.base.host_address_width)
     }
 
     /// The capabilities that these registers advertise.
@@ -156,6 +103,7 @@ impl Capabilities {
         check::dependencies(cap, ecap)?;
         check::implemented(cap, ecap)?;
         check::fields(cap, ecap)?;
+        check::stages(cap, ecap)?;
         Ok(Self {
             cap,
             ecap,

@@ -27,6 +27,12 @@ pub struct Counters {
     pub iotlb_invalidations: u64,
     /// IOTLB invalidations of a range of pages.
     pub page_invalidations: u64,
+    /// PASID cache invalidations.
+    pub pasid_invalidations: u64,
+    /// IOTLB invalidations of one PASID, whole or a range.
+    pub pasid_iotlb_invalidations: u64,
+    /// Invalidations of what a device has cached.
+    pub device_tlb_invalidations: u64,
     /// Interrupt entry cache invalidations.
     pub interrupt_invalidations: u64,
     /// Wait descriptors that were completed.
@@ -90,6 +96,9 @@ pub(crate) struct Tally {
     context: AtomicU64,
     iotlb: AtomicU64,
     pages: AtomicU64,
+    pasid_entries: AtomicU64,
+    pasid_pages: AtomicU64,
+    device_tlb: AtomicU64,
     interrupt_entries: AtomicU64,
     pub(crate) waits: AtomicU64,
     queue_errors: AtomicU64,
@@ -106,6 +115,9 @@ impl Default for Tally {
             context: AtomicU64::default(),
             iotlb: AtomicU64::default(),
             pages: AtomicU64::default(),
+            pasid_entries: AtomicU64::default(),
+            pasid_pages: AtomicU64::default(),
+            device_tlb: AtomicU64::default(),
             interrupt_entries: AtomicU64::default(),
             waits: AtomicU64::default(),
             queue_errors: AtomicU64::default(),
@@ -139,6 +151,13 @@ impl Tally {
                 | Invalidation::ContextDevice { .. } => &self.context,
                 Invalidation::IotlbGlobal | Invalidation::IotlbDomain(_) => &self.iotlb,
                 Invalidation::IotlbPages { .. } => &self.pages,
+                Invalidation::PasidCacheGlobal
+                | Invalidation::PasidCacheDomain(_)
+                | Invalidation::PasidCacheOne { .. } => &self.pasid_entries,
+                Invalidation::PasidIotlbAll { .. } | Invalidation::PasidIotlbPages { .. } => {
+                    &self.pasid_pages
+                }
+                Invalidation::DeviceTlb(_) => &self.device_tlb,
                 Invalidation::InterruptGlobal | Invalidation::InterruptIndex { .. } => {
                     &self.interrupt_entries
                 }
@@ -164,6 +183,9 @@ impl Tally {
             context_invalidations: get(&self.context),
             iotlb_invalidations: get(&self.iotlb),
             page_invalidations: get(&self.pages),
+            pasid_invalidations: get(&self.pasid_entries),
+            pasid_iotlb_invalidations: get(&self.pasid_pages),
+            device_tlb_invalidations: get(&self.device_tlb),
             interrupt_invalidations: get(&self.interrupt_entries),
             waits: get(&self.waits),
             queue_errors: get(&self.queue_errors),

@@ -2,7 +2,7 @@
 //! Invalidation requests, whichever register or descriptor they came by.
 
 use crate::address::IovaRange;
-use crate::ids::{DomainId, SourceId};
+use crate::ids::{DomainId, Pasid, SourceId};
 
 /// Which function-number bits of the source id a device-selective context invalidation ignores (the FM field).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +42,28 @@ impl FunctionMask {
     }
 }
 
+/// Which of the address spaces of a device are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceSpaces {
+    /// That of requests without PASID.
+    WithoutPasid,
+    /// That of one PASID.
+    Pasid(Pasid),
+    /// Those of all PASIDs (the global flag).
+    AllPasids,
+}
+
+/// A device is to drop translations that it has cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceTlbInvalidation {
+    /// The device.
+    pub source: SourceId,
+    /// Which of its address spaces.
+    pub spaces: DeviceSpaces,
+    /// Which addresses, naturally aligned.
+    pub range: IovaRange,
+}
+
 /// One invalidation: what software says may have changed in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Invalidation {
@@ -71,6 +93,37 @@ pub enum Invalidation {
         /// Invalidation hint: only leaf entries changed, paging-structure caches may be kept.
         leaf_only: bool,
     },
+    /// Every PASID entry, and the PASID directories with them.
+    PasidCacheGlobal,
+    /// The PASID entries of one domain.
+    PasidCacheDomain(DomainId),
+    /// The entry of one PASID of one domain.
+    PasidCacheOne {
+        /// The domain the entry held before; caching mode sends 0 for an entry that was not present.
+        domain: DomainId,
+        /// The PASID.
+        pasid: Pasid,
+    },
+    /// The translations of one PASID of one domain.
+    PasidIotlbAll {
+        /// The domain.
+        domain: DomainId,
+        /// The PASID.
+        pasid: Pasid,
+    },
+    /// The first-stage and nested translations of one PASID of one domain that touch a range.
+    PasidIotlbPages {
+        /// The domain.
+        domain: DomainId,
+        /// The PASID.
+        pasid: Pasid,
+        /// The range, naturally aligned.
+        range: IovaRange,
+        /// Invalidation hint: only leaf entries changed, paging-structure caches may be kept.
+        leaf_only: bool,
+    },
+    /// What one device has cached itself. The unit's own caches keep what they have.
+    DeviceTlb(DeviceTlbInvalidation),
     /// Every interrupt remapping table entry.
     InterruptGlobal,
     /// A naturally aligned block of interrupt remapping table entries.
@@ -87,5 +140,11 @@ impl Invalidation {
     #[must_use]
     pub const fn names_interrupts(&self) -> bool {
         matches!(self, Self::InterruptGlobal | Self::InterruptIndex { .. })
+    }
+
+    /// Whether a device is to drop what it has cached, rather than the unit.
+    #[must_use]
+    pub const fn names_device(&self) -> bool {
+        matches!(self, Self::DeviceTlb(_))
     }
 }

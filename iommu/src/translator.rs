@@ -203,6 +203,12 @@ impl Translator {
                 Invalidation::IotlbPages { domain, range, .. } => {
                     self.iotlb.drop_pages(domain, &range)
                 }
+                Invalidation::PasidCacheGlobal
+                | Invalidation::PasidCacheDomain(_)
+                | Invalidation::PasidCacheOne { .. } => self.contexts.drop_all(),
+                Invalidation::PasidIotlbAll { domain, .. }
+                | Invalidation::PasidIotlbPages { domain, .. } => self.iotlb.drop_domain(domain),
+                Invalidation::DeviceTlb(_) => 0,
                 Invalidation::InterruptGlobal => self.entries.drop_all(),
                 Invalidation::InterruptIndex { first, count } => {
                     self.entries.drop_block(first, count)

@@ -29,6 +29,7 @@ pub(super) fn dependencies(cap: Cap, ecap: Ecap) -> Result<(), CapabilityError> 
         (ecap.ssts(), "SSTS", ecap.smts(), "SMTS"),
         (ecap.ssads(), "SSADS", ecap.smts(), "SMTS"),
         (ecap.smpwc(), "SMPWC", ecap.smts(), "SMTS"),
+        (ecap.ssads(), "SSADS", ecap.ssts(), "SSTS"),
         (ecap.rps(), "RPS", ecap.smts(), "SMTS"),
         (ecap.nest(), "NEST", ecap.fsts(), "FSTS"),
         (ecap.nest(), "NEST", ecap.ssts(), "SSTS"),
@@ -48,17 +49,25 @@ pub(super) fn implemented(cap: Cap, ecap: Ecap) -> Result<(), CapabilityError> {
         (cap.rwbf(), "RWBF"),
         (cap.plmr(), "PLMR"),
         (cap.phmr(), "PHMR"),
-        (cap.pi(), "PI"),
         (cap.ecmds(), "ECMDS"),
-        (ecap.dt(), "DT"),
         (ecap.mts(), "MTS"),
-        (ecap.smts(), "SMTS"),
-        (ecap.adms(), "ADMS"),
+        (ecap.vcs(), "VCS"),
     ];
     match absent.iter().find(|(has, _)| *has) {
         Some((_, field)) => Err(CapabilityError::Field { field, value: 1 }),
         None => Ok(()),
     }
+}
+
+/// What scalable mode cannot do without.
+pub(super) fn stages(cap: Cap, ecap: Ecap) -> Result<(), CapabilityError> {
+    if ecap.smts() && !ecap.fsts() && !ecap.ssts() {
+        return Err(CapabilityError::NoStage);
+    }
+    if ecap.fsts() && ecap.ssts() && cap.sagaw() & 0x4 == 0 {
+        return Err(CapabilityError::StagesWithoutCommonWidth(cap.sagaw()));
+    }
+    Ok(())
 }
 
 /// Fields with values that the specification reserves, and register offsets.
@@ -67,7 +76,7 @@ pub(super) fn fields(cap: Cap, ecap: Ecap) -> Result<(), CapabilityError> {
     if cap.nd() > 6 {
         return reserved("ND", cap.nd().into());
     }
-    if cap.sagaw() & !0x6 != 0 || cap.sagaw() == 0 {
+    if cap.sagaw() & !0xe != 0 || cap.sagaw() == 0 {
         return reserved("SAGAW", cap.sagaw().into());
     }
     if cap.sslps() > 3 {
@@ -77,12 +86,19 @@ pub(super) fn fields(cap: Cap, ecap: Ecap) -> Result<(), CapabilityError> {
         return reserved("MAMV", cap.mamv().into());
     }
     let bits = cap.mgaw() + 1;
-    let widest = if cap.sagaw() & 0x4 != 0 { 48 } else { 39 };
+    let widest = match cap.sagaw() {
+        0x8.. => 57,
+        0x4.. => 48,
+        _ => 39,
+    };
     if bits > widest {
         return Err(CapabilityError::WidthWithoutTable {
             bits,
             sagaw: cap.sagaw(),
         });
+    }
+    if ecap.pss() > 19 {
+        return reserved("PSS", ecap.pss().into());
     }
     if ecap.iro() != IOTLB_OFFSET / 16 {
         return reserved("IRO", ecap.iro());

@@ -3,6 +3,8 @@
 
 use super::*;
 
+mod scalable;
+
 fn legacy() -> LegacyOptions {
     LegacyOptions::default()
 }
@@ -196,6 +198,12 @@ fn capability_without_what_it_needs_is_refused() {
         (cap, ecap.with_ssads(true), "SSADS", "SMTS"),
         (cap, ecap.with_smpwc(true), "SMPWC", "SMTS"),
         (cap, ecap.with_rps(true), "RPS", "SMTS"),
+        (
+            cap,
+            ecap.with_smts(true).with_fsts(true).with_ssads(true),
+            "SSADS",
+            "SSTS",
+        ),
         (cap, ecap.with_nest(true), "NEST", "FSTS"),
         (cap.with_fs1gp(true), ecap, "FS1GP", "FSTS"),
         (cap.with_fs5lp(true), ecap, "FS5LP", "FSTS"),
@@ -216,12 +224,17 @@ fn capability_that_nothing_carries_out_is_refused() {
         (base.cap().with_rwbf(true), base.ecap(), "RWBF"),
         (base.cap().with_plmr(true), base.ecap(), "PLMR"),
         (base.cap().with_phmr(true), base.ecap(), "PHMR"),
-        (base.cap().with_pi(true), base.ecap(), "PI"),
         (base.cap().with_ecmds(true), base.ecap(), "ECMDS"),
-        (base.cap(), base.ecap().with_dt(true), "DT"),
-        (base.cap(), base.ecap().with_smts(true), "SMTS"),
-        (base.cap(), base.ecap().with_adms(true), "ADMS"),
         (base.cap(), base.ecap().with_mts(true), "MTS"),
+        (
+            base.cap(),
+            base.ecap()
+                .with_smts(true)
+                .with_ssts(true)
+                .with_pasid(true)
+                .with_vcs(true),
+            "VCS",
+        ),
     ] {
         let expected = CapabilityError::Field {
             field: name,
