@@ -92,6 +92,9 @@ fn record_of(fault: &Fault) -> FaultRecord {
             record.with_sid(source.0).with_fi(u64::from(index) << 48)
         }
         FaultSubject::Dma(request) => with_request(record, &request),
+        FaultSubject::PageRequest(request) => {
+            with_request(record, &request).with_t1(false).with_t2(true)
+        }
     }
 }
 

@@ -8,10 +8,16 @@
 #[macro_use]
 mod bits;
 
+pub mod ats_completion;
 pub mod context;
 pub mod descriptor;
+pub mod first_stage;
 pub mod interrupt_request;
 pub mod irte;
+pub mod pasid_directory;
+pub mod pasid_entry;
 pub mod regs;
 pub mod root;
+pub mod scalable_context;
+pub mod scalable_root;
 pub mod second_stage;
