@@ -40,6 +40,13 @@ impl FunctionMask {
         };
         named.0 & !ignored == source.0 & !ignored
     }
+
+    /// The functions that are meant by an invalidation that names `named`.
+    pub fn functions(self, named: SourceId) -> impl Iterator<Item = SourceId> {
+        (0..8)
+            .map(move |function| SourceId(named.0 & !0b111 | function))
+            .filter(move |candidate| self.matches(named, *candidate))
+    }
 }
 
 /// Which of the address spaces of a device are meant.

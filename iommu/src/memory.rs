@@ -129,6 +129,36 @@ pub fn load_entry<M: PhysMem + ?Sized>(memory: &M, gpa: Gpa) -> Result<[u64; 2],
     Ok([low, high])
 }
 
+/// Reads the entry of `WORDS` 64-bit words at `gpa` as it stood at one moment, whatever order software changes its words
+/// in: all of it is read until two readings in a row agree. An entry that does not hold still is taken as it was read last.
+///
+/// # Errors
+/// A word is not RAM, or `gpa` is not aligned to the entry's size.
+pub fn load_wide_entry<const WORDS: usize, M: PhysMem + ?Sized>(
+    memory: &M,
+    gpa: Gpa,
+) -> Result<[u64; WORDS], MemoryError> {
+    if !gpa.0.is_multiple_of(8 * WORDS as u64) {
+        return Err(MemoryError(gpa));
+    }
+    let read = || -> Result<[u64; WORDS], MemoryError> {
+        let mut words = [0; WORDS];
+        for (offset, word) in (0..).step_by(8).zip(&mut words) {
+            *word = memory.load_u64(vm_memory::GuestAddress(gpa.0 | offset))?;
+        }
+        Ok(words)
+    };
+    let mut words = read()?;
+    for _ in 0..ENTRY_ATTEMPTS {
+        let again = read()?;
+        if again == words {
+            break;
+        }
+        words = again;
+    }
+    Ok(words)
+}
+
 /// Runs `access` on the `len` bytes at `gpa`, which must lie in one region.
 fn with_slice<T>(
     ram: &Ram,
@@ -179,6 +209,19 @@ mod tests {
             Ok(Ok(7))
         );
         assert_eq!(ram.load_u64(GuestAddress(0x1000)), Ok(8));
+    }
+
+    #[test]
+    fn wide_entry_misaligned_is_refused() {
+        let ram = ram();
+        assert_eq!(
+            load_wide_entry::<8, _>(&ram, GuestAddress(0x1020)),
+            Err(MemoryError(GuestAddress(0x1020)))
+        );
+        assert_eq!(
+            load_wide_entry::<4, _>(&ram, GuestAddress(0x1020)),
+            Ok([0; 4])
+        );
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Perms {
     pub read: bool,
     /// Writes are allowed.
     pub write: bool,
+    /// Instruction fetches are allowed. Only where requests may ask for them.
+    pub execute: bool,
 }
 
 impl Perms {
@@ -55,6 +57,13 @@ impl Perms {
     pub const READ_WRITE: Self = Self {
         read: true,
         write: true,
+        execute: false,
+    };
+
+    /// Every right.
+    pub const ALL: Self = Self {
+        execute: true,
+        ..Self::READ_WRITE
     };
 
     /// The rights that both have: how rights stack down a walk.
@@ -63,7 +72,14 @@ impl Perms {
         Self {
             read: self.read && other.read,
             write: self.write && other.write,
+            execute: self.execute && other.execute,
         }
+    }
+
+    /// Whether there is no right at all.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        !self.read && !self.write && !self.execute
     }
 
     /// Whether `access` is within the rights.
@@ -116,6 +132,6 @@ pub struct Translation {
     /// Bytes from the requested address on that the same page covers, at least 1. The page may end exactly at 2^64, where
     /// the number saturates.
     pub len: u64,
-    /// All rights to that page, at least those asked for.
+    /// All rights to that page under the request's privilege, at least those asked for.
     pub perms: Perms,
 }

@@ -2,15 +2,19 @@
 //! The rules of DMA remapping that need no table: which requests are looked at, and what becomes of a page that a walk
 //! found. Pure functions; the order in which they apply is [`crate::translator`]'s.
 
+pub mod ats;
 pub mod context;
+pub mod paging;
+pub mod pasid;
+pub mod rights;
+pub mod scalable;
 
 use crate::address::Iova;
 use crate::capabilities::Capabilities;
 use crate::fault::FaultReason;
-use crate::request::{Access, Perms, Request, Translation};
+use crate::request::{Perms, Request, Translation};
 use crate::translator::TableMode;
 use crate::walk::Page;
-use crate::walk::second_stage::WalkError;
 use vm_memory::GuestAddress;
 
 /// First and last address of the interrupt range.
@@ -32,6 +36,15 @@ impl Blocked {
         Self {
             reason,
             record: true,
+        }
+    }
+
+    /// A request that is aborted without a record.
+    #[must_use]
+    pub const fn never(reason: FaultReason) -> Self {
+        Self {
+            reason,
+            record: false,
         }
     }
 
@@ -58,22 +71,45 @@ pub const fn in_interrupt_range(address: Iova) -> bool {
     INTERRUPT_RANGE.0 <= address.0 && address.0 <= INTERRUPT_RANGE.1
 }
 
+/// Whether the outcome of an earlier translation request may be used as it is, once the source may send such requests.
+///
+/// # Errors
+/// The address is none that a translation leads to; `beyond` and `in_range` name that.
+pub fn check_translated(
+    capabilities: &Capabilities,
+    address: Iova,
+    beyond: FaultReason,
+    in_range: FaultReason,
+) -> Result<Translation, FaultReason> {
+    if !capabilities.is_host_address(GuestAddress(address.0)) {
+        return Err(beyond);
+    }
+    if in_interrupt_range(address) {
+        return Err(in_range);
+    }
+    let limit = 1 << capabilities.host_address_width();
+    Ok(identity(address, Some(limit)))
+}
+
 /// Checks the table mode, before any table is read.
 ///
 /// # Errors
-/// The unit does not offer the mode, or the request has a PASID in legacy mode.
+/// The unit does not offer the mode, the mode aborts every request, or the request has a PASID in legacy mode.
 pub fn check_mode(
     capabilities: &Capabilities,
     mode: TableMode,
     request: &Request,
 ) -> Result<(), Blocked> {
-    if mode != TableMode::Legacy || !capabilities.table_mode(mode) {
+    if !capabilities.table_mode(mode) {
         return Err(Blocked::always(FaultReason::TableModeInvalid));
     }
-    if request.pasid.is_some() {
-        return Err(Blocked::always(FaultReason::PasidInLegacyMode));
+    match mode {
+        TableMode::Abort => Err(Blocked::never(FaultReason::Aborted)),
+        TableMode::Legacy if request.pasid.is_some() => {
+            Err(Blocked::always(FaultReason::PasidInLegacyMode))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// A request that passes unchanged. The answer stops short of the interrupt range and of `limit`, which lies beyond the
@@ -91,50 +127,12 @@ pub fn identity(address: Iova, limit: Option<u64>) -> Translation {
     }
 }
 
-/// Checks what a walk found before it is remembered.
-///
-/// # Errors
-/// A right is missing, which comes first, or the page touches the interrupt range.
-pub fn check_page(page: &Page, access: Access) -> Result<(), FaultReason> {
-    check_rights(page.perms, access)?;
-    if page.gpa.0 <= INTERRUPT_RANGE.1 && page.last().0 >= INTERRUPT_RANGE.0 {
-        return Err(FaultReason::OutputInInterruptRange);
-    }
-    Ok(())
-}
-
-/// Checks the rights that a request needs.
-///
-/// # Errors
-/// A right is missing; of two, the one to write is named.
-pub const fn check_rights(perms: Perms, access: Access) -> Result<(), FaultReason> {
-    if access.writes() && !perms.write {
-        return Err(FaultReason::NoWrite);
-    }
-    if access.reads() && !perms.read {
-        return Err(FaultReason::NoRead);
-    }
-    Ok(())
-}
-
-/// The answer for a request into `page`.
+/// The answer for a request into `page`, which has these rights to it.
 #[must_use]
-pub const fn answer(page: &Page, address: Iova) -> Translation {
+pub const fn answer(page: &Page, address: Iova, perms: Perms) -> Translation {
     Translation {
         gpa: page.translate(address),
         len: page.len_from(address),
-        perms: page.perms,
-    }
-}
-
-/// What a failed walk is in legacy mode.
-#[must_use]
-pub fn legacy_reason(error: WalkError, access: Access) -> FaultReason {
-    match error {
-        WalkError::TopUnreadable => FaultReason::ContextInvalid,
-        WalkError::Unreadable => FaultReason::TableUnreadable,
-        WalkError::Reserved => FaultReason::TableReserved,
-        WalkError::NotPresent if access.writes() => FaultReason::NoWrite,
-        WalkError::NotPresent => FaultReason::NoRead,
+        perms,
     }
 }

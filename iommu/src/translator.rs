@@ -11,32 +11,32 @@
 //! Lock rule: no lock is held while tables are read or sections are waited for. A thread inside a section must not
 //! invalidate, or it waits for itself.
 //!
-//! Not supported: scalable mode, translation requests of devices.
+//! A batch of invalidations drops contexts before what is derived from them, so that nothing stale is derived again.
 
+mod ats;
 mod counters;
+mod dma;
+mod invalidate;
 mod mode;
 
 pub use counters::TranslatorCounters;
 pub use mode::{InterruptMode, InterruptTable, RootPointer, TableMode};
 
-use crate::address::Gpa;
-use crate::cache::Stamp;
+use crate::cache::binding::BindingCache;
 use crate::cache::context::ContextCache;
 use crate::cache::interrupt::InterruptCache;
-use crate::cache::iotlb::{Iotlb, Space};
+use crate::cache::iotlb::Iotlb;
+use crate::cache::scalable_context::ScalableContextCache;
 use crate::capabilities::Capabilities;
 use crate::dma::DmaSpace;
-use crate::fault::{Fault, FaultReason, FaultSubject};
+use crate::fault::{Fault, FaultSubject};
 use crate::ids::SourceId;
 use crate::interrupt::{self, InterruptBlocked, Routing};
-use crate::invalidation::Invalidation;
 use crate::memory::PhysMem;
 use crate::msi::MsiMessage;
 use crate::request::{Request, Translation};
 use crate::sync::{AtomicU64, Mutex, Ordering, RwLock, RwLockReadGuard};
-use crate::translate::context::{Context, Route, lookup};
-use crate::translate::{self, Blocked, check_page, check_rights};
-use crate::walk::second_stage::{Table, walk};
+use crate::translate::Blocked;
 use counters::Tally;
 use mode::RootWord;
 use std::sync::{Arc, PoisonError, Weak};
@@ -46,8 +46,12 @@ use std::sync::{Arc, PoisonError, Weak};
 pub struct CacheSizes {
     /// Context entries.
     pub contexts: usize,
+    /// PASID entries.
+    pub pasids: usize,
     /// Pages.
     pub pages: usize,
+    /// Tables of the lowest levels, from which a walk can begin.
+    pub tables: usize,
     /// Interrupt remapping table entries.
     pub interrupts: usize,
 }
@@ -56,26 +60,24 @@ impl CacheSizes {
     /// Nothing is remembered.
     pub const NONE: Self = Self {
         contexts: 0,
+        pasids: 0,
         pages: 0,
+        tables: 0,
         interrupts: 0,
     };
 }
 
 impl Default for CacheSizes {
-    /// About 300 KiB.
+    /// About 450 KiB.
     fn default() -> Self {
         Self {
             contexts: 512,
+            pasids: 1024,
             pages: 8192,
+            tables: 1024,
             interrupts: 1024,
         }
     }
-}
-
-/// The stamps for what one request reads.
-struct Stamps {
-    context: Stamp,
-    page: Stamp,
 }
 
 /// Translates requests and remaps interrupts.
@@ -86,7 +88,11 @@ pub struct Translator {
     root: AtomicU64,
     interrupts: RwLock<InterruptMode>,
     contexts: ContextCache,
+    scalable_contexts: ScalableContextCache,
+    bindings: BindingCache,
     iotlb: Iotlb,
+    /// The paging-structure cache.
+    tables: Iotlb,
     entries: InterruptCache,
     spaces: Mutex<Vec<Weak<DmaSpace>>>,
     /// Held for reading from the remapping of an interrupt to its delivery.
@@ -120,7 +126,10 @@ impl Translator {
             root: AtomicU64::new(RootWord::of(None).into_bits()),
             interrupts: RwLock::new(InterruptMode::default()),
             contexts: ContextCache::new(sizes.contexts),
+            scalable_contexts: ScalableContextCache::new(sizes.contexts),
+            bindings: BindingCache::new(sizes.pasids),
             iotlb: Iotlb::new(sizes.pages),
+            tables: Iotlb::new(sizes.tables),
             entries: InterruptCache::new(sizes.interrupts),
             spaces: Mutex::new(Vec::new()),
             deliveries: RwLock::new(()),
@@ -133,8 +142,7 @@ impl Translator {
     pub fn set_translation(&self, root: Option<RootPointer>) {
         self.root
             .store(RootWord::of(root).into_bits(), Ordering::Release);
-        let dropped = self.contexts.drop_all() + self.iotlb.drop_all();
-        self.tally.dropped.add(dropped);
+        self.tally.dropped.add(self.drop_translations());
         self.quiesce();
     }
 
@@ -154,11 +162,8 @@ impl Translator {
     /// # Errors
     /// The request is blocked.
     pub fn translate(&self, request: &Request) -> Result<Translation, Fault> {
-        self.dma(request).map_err(|blocked| Fault {
-            reason: blocked.reason,
-            subject: FaultSubject::Dma(*request),
-            record: blocked.record,
-        })
+        self.dma(request)
+            .map_err(|blocked| fault(blocked, FaultSubject::Dma(*request)))
     }
 
     /// Opens a section in which remapped interrupts are delivered. Keep it short: invalidations wait for it. Sections do
@@ -178,55 +183,10 @@ impl Translator {
     /// # Errors
     /// The interrupt is blocked.
     pub fn remap(&self, source: SourceId, message: MsiMessage) -> Result<MsiMessage, Fault> {
-        self.interrupt(source, message).map_err(|refusal| Fault {
-            reason: refusal.blocked.reason,
-            subject: FaultSubject::Interrupt {
-                source,
-                index: refusal.index,
-            },
-            record: refusal.blocked.record,
+        self.interrupt(source, message).map_err(|refusal| {
+            let index = refusal.index;
+            fault(refusal.blocked, FaultSubject::Interrupt { source, index })
         })
-    }
-
-    /// Drops what `batch` names; returns when no DMA section and no interrupt section can still use it.
-    pub fn invalidate(&self, batch: &[Invalidation]) {
-        let (mut dma, mut interrupts) = (false, false);
-        for invalidation in batch {
-            let dropped = match *invalidation {
-                Invalidation::ContextGlobal => self.contexts.drop_all(),
-                Invalidation::ContextDomain(domain) => self.contexts.drop_domain(domain),
-                Invalidation::ContextDevice { source, mask, .. } => {
-                    self.contexts.drop_source(source, mask)
-                }
-                Invalidation::IotlbGlobal => self.iotlb.drop_all(),
-                Invalidation::IotlbDomain(domain) => self.iotlb.drop_domain(domain),
-                Invalidation::IotlbPages { domain, range, .. } => {
-                    self.iotlb.drop_pages(domain, &range)
-                }
-                Invalidation::PasidCacheGlobal
-                | Invalidation::PasidCacheDomain(_)
-                | Invalidation::PasidCacheOne { .. } => self.contexts.drop_all(),
-                Invalidation::PasidIotlbAll { domain, .. }
-                | Invalidation::PasidIotlbPages { domain, .. } => self.iotlb.drop_domain(domain),
-                Invalidation::DeviceTlb(_) => 0,
-                Invalidation::InterruptGlobal => self.entries.drop_all(),
-                Invalidation::InterruptIndex { first, count } => {
-                    self.entries.drop_block(first, count)
-                }
-            };
-            self.tally.dropped.add(dropped);
-            if invalidation.names_interrupts() {
-                interrupts = true;
-            } else {
-                dma = true;
-            }
-        }
-        if dma {
-            self.quiesce();
-        }
-        if interrupts {
-            self.finish_deliveries();
-        }
     }
 
     /// Adds a space whose sections invalidations wait for. Held weakly.
@@ -265,97 +225,6 @@ impl Translator {
         );
     }
 
-    fn dma(&self, request: &Request) -> Result<Translation, Blocked> {
-        let stamps = Stamps {
-            context: self.contexts.stamp(),
-            page: self.iotlb.stamp(),
-        };
-        let root = RootWord::from_bits(self.root.load(Ordering::Acquire)).pointer();
-        if translate::is_to_interrupt_range(request) {
-            self.interrupt_range(root.is_some())
-                .inspect_err(|_| self.tally.refused.add())?;
-        }
-        let Some(root) = root else {
-            self.tally.unchanged.add();
-            return Ok(translate::identity(request.address, None));
-        };
-        translate::check_mode(&self.capabilities, root.mode, request)
-            .inspect_err(|_| self.tally.refused.add())?;
-        self.context(root.table, request.source, &stamps)
-            .and_then(|context| {
-                context.admit(request)?;
-                match context.route {
-                    Route::PassThrough => {
-                        self.tally.unchanged_by_context.add();
-                        let limit = 1 << context.width;
-                        Ok(translate::identity(request.address, Some(limit)))
-                    }
-                    Route::SecondStage(table) => self
-                        .second_stage(&context, table, request, &stamps)
-                        .map_err(|reason| {
-                            Blocked::qualified(reason, context.fault_processing_disabled)
-                        }),
-                }
-            })
-            .inspect_err(|_| self.tally.blocked.add())
-    }
-
-    /// A request to the interrupt range is no DMA: with remapping on it is a faulty interrupt, with only translation on it
-    /// is aborted.
-    fn interrupt_range(&self, translating: bool) -> Result<(), Blocked> {
-        let remapping = self.interrupt_mode().table.is_some();
-        if remapping || translating {
-            return Err(Blocked {
-                reason: FaultReason::NotAnInterruptRequest,
-                record: remapping,
-            });
-        }
-        Ok(())
-    }
-
-    fn context(&self, root: Gpa, source: SourceId, stamps: &Stamps) -> Result<Context, Blocked> {
-        if let Some(context) = self.contexts.get(source) {
-            return Ok(context);
-        }
-        self.tally.context_misses.add();
-        let found = lookup(&*self.memory, &self.capabilities, root, source);
-        self.tally.table_reads.add(found.reads.into());
-        let context = found.context?;
-        self.contexts.insert(stamps.context, source, &context);
-        Ok(context)
-    }
-
-    /// A cached page without the right that is asked for is walked again: rights may have been added meanwhile, and a
-    /// fault is always fresh.
-    fn second_stage(
-        &self,
-        context: &Context,
-        table: Table,
-        request: &Request,
-        stamps: &Stamps,
-    ) -> Result<Translation, FaultReason> {
-        let space = Space {
-            domain: context.domain,
-            pasid: None,
-        };
-        if let Some(page) = self.iotlb.get(space, request.address)
-            && check_rights(page.perms, request.access).is_ok()
-        {
-            self.tally.page_hits.add();
-            return Ok(translate::answer(&page, request.address));
-        }
-        let walked = walk(&*self.memory, &self.capabilities, table, request.address);
-        self.tally.table_reads.add(walked.reads.into());
-        let page = walked
-            .page
-            .map_err(|error| translate::legacy_reason(error, request.access))?;
-        check_page(&page, request.access)?;
-        self.iotlb
-            .insert(stamps.page, space, request.address, &page);
-        self.tally.page_misses.add();
-        Ok(translate::answer(&page, request.address))
-    }
-
     fn interrupt(
         &self,
         source: SourceId,
@@ -386,6 +255,14 @@ impl Translator {
             .interrupts
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn fault(blocked: Blocked, subject: FaultSubject) -> Fault {
+    Fault {
+        reason: blocked.reason,
+        subject,
+        record: blocked.record,
     }
 }
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The context cache: valid context entries, tagged with the source id.
+//! The context cache of legacy mode: valid context entries, tagged with the source id.
 
 use super::Stamp;
 use super::lines::Lines;
 use crate::ids::{DomainId, SourceId};
 use crate::invalidation::FunctionMask;
 use crate::translate::context::{Context, Route};
-use crate::walk::second_stage::Table;
+use crate::walk::second_stage::SecondStage;
 use bitfield_struct::bitfield;
 use vm_memory::GuestAddress;
 
-/// The context cache.
+/// The context cache of legacy mode.
 #[derive(Debug)]
 pub(crate) struct ContextCache(Lines<1, 2>);
 
@@ -36,7 +36,7 @@ struct Word {
     __: u32,
 }
 
-fn tag(source: SourceId) -> [u64; 1] {
+pub(super) fn tag(source: SourceId) -> [u64; 1] {
     [Tag::new()
         .with_source(source.0)
         .with_in_use(true)
@@ -77,10 +77,8 @@ impl ContextCache {
     /// condition: software in caching mode names 0 for an entry that it believes was not present.
     pub(crate) fn drop_source(&self, source: SourceId, mask: FunctionMask) -> u64 {
         let dropper = self.0.start_drop();
-        (0..8)
-            .map(|function| SourceId(source.0 & !0b111 | function))
-            .filter(|candidate| mask.matches(source, *candidate))
-            .map(|candidate| dropper.tag(&tag(candidate)))
+        mask.functions(source)
+            .map(|function| dropper.tag(&tag(function)))
             .sum()
     }
 }
@@ -93,7 +91,7 @@ fn encode(context: &Context) -> [u64; 2] {
         .with_width(context.width);
     match context.route {
         Route::PassThrough => [word.with_pass_through(true).into_bits(), 0],
-        Route::SecondStage(table) => [word.with_levels(table.levels).into_bits(), table.address.0],
+        Route::SecondStage(stage) => [word.with_levels(stage.levels).into_bits(), stage.table.0],
     }
 }
 
@@ -107,10 +105,8 @@ fn decode(value: [u64; 2]) -> Context {
         route: if word.pass_through() {
             Route::PassThrough
         } else {
-            Route::SecondStage(Table {
-                address: GuestAddress(value[1]),
-                levels: word.levels(),
-            })
+            let table = GuestAddress(value[1]);
+            Route::SecondStage(SecondStage::plain(table, word.levels()))
         },
     }
 }

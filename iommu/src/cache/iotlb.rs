@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The IOTLB: pages, tagged with the domain, the PASID slot and the address, each in the size of its leaf.
+//! The IOTLB: pages, tagged with the domain, the PASID slot and the address, each in the size of its leaf. The
+//! paging-structure cache is a second one, whose "pages" are tables with the regions that they map.
 //!
-//! Software uses one domain id for one set of tables, so the tag needs no source.
+//! Software uses one domain id for one set of tables, so the tag needs no source. First-stage and nested pages carry their
+//! PASID, second-stage pages do not.
 
 use super::Stamp;
-use super::lines::Lines;
+use super::lines::{Dropper, Lines};
 use crate::address::{Iova, IovaRange};
 use crate::ids::{DomainId, Pasid};
 use crate::request::Perms;
 use crate::sync::{AtomicU64, Ordering};
-use crate::walk::Page;
+use crate::walk::{FirstStageRights, Page};
 use bitfield_struct::bitfield;
 use vm_memory::GuestAddress;
 
 /// Sizes of pages there are: 4 KiB, 2 MiB and 1 GiB.
 const SIZES: u8 = 3;
+/// Words of a bitmap of all domains.
+const DOMAIN_WORDS: usize = (1 << 16) / 64;
 
 /// The IOTLB.
 #[derive(Debug)]
@@ -22,6 +26,12 @@ pub(crate) struct Iotlb {
     lines: Lines<2, 1>,
     /// Bit n is set when a page of size n was ever kept, so that a hit need not look for sizes that the guest never uses.
     sizes: AtomicU64,
+    /// Bit n is set when a piece of a first-stage page of size n was ever kept: an invalidation of any address in that page
+    /// names every piece of it.
+    pieces: AtomicU64,
+    /// The domains that may have pages of PASIDs: a bit too many costs a search. Any
+    /// invalidation of the domain's second stage names those pages.
+    with_pasids: Box<[AtomicU64]>,
 }
 
 /// The address space that a page belongs to.
@@ -53,8 +63,14 @@ struct Tag {
 struct Value {
     read: bool,
     write: bool,
-    #[bits(10)]
-    __: u16,
+    execute: bool,
+    first_write: bool,
+    first_user: bool,
+    first_execute: bool,
+    global: bool,
+    dirty: bool,
+    #[bits(4)]
+    __: u8,
     #[bits(52)]
     page: u64,
 }
@@ -77,11 +93,51 @@ const fn shift(size: u8) -> u32 {
     12 + 9 * size as u32
 }
 
+fn size_of(shift_wanted: u32) -> Option<u8> {
+    (0..SIZES).find(|size| shift(*size) == shift_wanted)
+}
+
+fn encode(page: &Page) -> u64 {
+    Value::new()
+        .with_read(page.perms.read)
+        .with_write(page.perms.write)
+        .with_execute(page.perms.execute)
+        .with_first_write(page.first_stage.write)
+        .with_first_user(page.first_stage.user)
+        .with_first_execute(page.first_stage.execute)
+        .with_global(page.first_stage.global)
+        .with_dirty(page.dirty)
+        .with_page(page.gpa.0 >> 12)
+        .into_bits()
+}
+
+fn decode(word: u64, size: u8) -> Page {
+    let value = Value::from_bits(word);
+    Page {
+        gpa: GuestAddress(value.page() << 12),
+        shift: shift(size),
+        perms: Perms {
+            read: value.read(),
+            write: value.write(),
+            execute: value.execute(),
+        },
+        first_stage: FirstStageRights {
+            write: value.first_write(),
+            user: value.first_user(),
+            execute: value.first_execute(),
+            global: value.global(),
+        },
+        dirty: value.dirty(),
+    }
+}
+
 impl Iotlb {
     pub(crate) fn new(lines: usize) -> Self {
         Self {
             lines: Lines::new(lines),
             sizes: AtomicU64::new(0),
+            pieces: AtomicU64::new(0),
+            with_pasids: (0..DOMAIN_WORDS).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -97,32 +153,35 @@ impl Iotlb {
             .filter(|size| sizes >> size & 1 != 0)
             .find_map(|size| {
                 let [word] = self.lines.get(&tag(space, size, address.0))?;
-                let value = Value::from_bits(word);
-                Some(Page {
-                    gpa: GuestAddress(value.page() << 12),
-                    shift: shift(size),
-                    perms: Perms {
-                        read: value.read(),
-                        write: value.write(),
-                    },
-                })
+                Some(decode(word, size))
             })
     }
 
-    /// Keeps `page`, which contains `address`.
-    pub(crate) fn insert(&self, stamp: Stamp, space: Space, address: Iova, page: &Page) {
-        let Some(size) = (0..SIZES).find(|size| shift(*size) == page.shift) else {
+    /// Keeps `page`, which contains `address` and is a piece of a first-stage page of 2^`whole` bytes, or all of it.
+    pub(crate) fn insert(
+        &self,
+        stamp: Stamp,
+        space: Space,
+        address: Iova,
+        page: &Page,
+        whole: u32,
+    ) {
+        let Some(size) = size_of(page.shift) else {
             return;
         };
-        let value = Value::new()
-            .with_read(page.perms.read)
-            .with_write(page.perms.write)
-            .with_page(page.gpa.0 >> 12);
-        self.lines
-            .insert(stamp, &tag(space, size, address.0), [value.into_bits()]);
-        if self.sizes.load(Ordering::Relaxed) >> size & 1 == 0 {
-            self.sizes.fetch_or(1 << size, Ordering::Relaxed);
+        // Before the line is there, so that whoever drops sees it.
+        if space.pasid.is_some() {
+            let (word, bit) = self.domain_bit(space.domain);
+            set(word, bit);
         }
+        if let Some(whole) = size_of(whole)
+            && whole > size
+        {
+            set(&self.pieces, 1 << whole);
+        }
+        let tag = tag(space, size, address.0);
+        self.lines.insert(stamp, &tag, [encode(page)]);
+        set(&self.sizes, 1 << size);
     }
 
     /// Drops everything.
@@ -132,18 +191,65 @@ impl Iotlb {
 
     /// Drops every page of `domain`.
     pub(crate) fn drop_domain(&self, domain: DomainId) -> u64 {
+        let (word, bit) = self.domain_bit(domain);
+        if word.load(Ordering::Relaxed) & bit != 0 {
+            word.fetch_and(!bit, Ordering::AcqRel);
+        }
         self.lines
             .start_drop()
             .matching(|tag, _| Tag::from_bits(tag[0]).domain() == domain.0)
     }
 
-    /// Drops the pages of `domain` that share an address with `range`, large ones that merely contain it included.
+    /// Drops every page of `pasid` in `domain`.
+    pub(crate) fn drop_pasid(&self, domain: DomainId, pasid: Pasid) -> u64 {
+        self.lines.start_drop().matching(|tag, _| {
+            let held = Tag::from_bits(tag[0]);
+            held.domain() == domain.0 && held.has_pasid() && held.pasid() == pasid.get()
+        })
+    }
+
+    /// Drops the second-stage pages of `domain` that share an address with `range`, large ones that merely contain it
+    /// included, and all its pages of PASIDs: which of those go through the range cannot be told from their addresses.
     pub(crate) fn drop_pages(&self, domain: DomainId, range: &IovaRange) -> u64 {
+        let (word, bit) = self.domain_bit(domain);
+        let with_pasids = word.load(Ordering::Acquire) & bit != 0;
+        if with_pasids {
+            word.fetch_and(!bit, Ordering::AcqRel);
+        }
         let dropper = self.lines.start_drop();
         let space = Space {
             domain,
             pasid: None,
         };
+        if with_pasids {
+            return dropper.matching(|tag, _| {
+                let held = Tag::from_bits(tag[0]);
+                held.domain() == domain.0 && (held.has_pasid() || overlaps(tag, range))
+            });
+        }
+        self.drop_range(&dropper, space, range)
+    }
+
+    /// Drops the pages of `pasid` in `domain` that share an address with `range`, or are pieces of a page that does.
+    pub(crate) fn drop_pasid_pages(
+        &self,
+        domain: DomainId,
+        pasid: Pasid,
+        range: &IovaRange,
+    ) -> u64 {
+        let dropper = self.lines.start_drop();
+        let space = Space {
+            domain,
+            pasid: Some(pasid),
+        };
+        let pieces = self.pieces.load(Ordering::Acquire);
+        let whole = (0..SIZES).rev().find(|size| pieces >> size & 1 != 0);
+        let mask = whole.map_or(0, |size| (1 << shift(size)) - 1);
+        let widened = IovaRange::new(Iova(range.start().0 & !mask), Iova(range.last().0 | mask));
+        self.drop_range(&dropper, space, &widened.unwrap_or(IovaRange::ALL))
+    }
+
+    fn drop_range(&self, dropper: &Dropper<'_, 2, 1>, space: Space, range: &IovaRange) -> u64 {
         let blocks = [0, 1, 2].map(|size: u8| {
             let first = range.start().0 >> shift(size);
             (size, first, range.last().0 >> shift(size))
@@ -158,11 +264,28 @@ impl Iotlb {
                 .map(|(size, block)| dropper.tag(&tag(space, size, block << shift(size))))
                 .sum();
         }
+        let named = tag(space, 0, 0)[0];
         dropper.matching(|tag, _| {
-            let held = Tag::from_bits(tag[0]);
-            let order = shift(held.size()) - 12;
-            held.domain() == domain.0
-                && IovaRange::aligned_block(Iova(tag[1]), order).overlaps(range)
+            let held = Tag::from_bits(tag[0]).with_size(0).into_bits();
+            held == named && overlaps(tag, range)
         })
+    }
+
+    fn domain_bit(&self, domain: DomainId) -> (&AtomicU64, u64) {
+        let word = &self.with_pasids[usize::from(domain.0 / 64)];
+        (word, 1 << (domain.0 % 64))
+    }
+}
+
+/// Whether the page with this tag shares an address with `range`.
+fn overlaps(tag: &[u64; 2], range: &IovaRange) -> bool {
+    let order = shift(Tag::from_bits(tag[0]).size()) - 12;
+    IovaRange::aligned_block(Iova(tag[1]), order).overlaps(range)
+}
+
+/// Sets a bit that is usually set.
+fn set(word: &AtomicU64, bit: u64) {
+    if word.load(Ordering::Relaxed) & bit == 0 {
+        word.fetch_or(bit, Ordering::AcqRel);
     }
 }

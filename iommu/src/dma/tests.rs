@@ -24,6 +24,7 @@ impl Translate for Pages {
         let perms = Perms {
             read: page != 0,
             write: page != 0 && page % 2 == 0,
+            execute: false,
         };
         if !perms.allow(request.access) {
             return Err(Fault {

@@ -106,6 +106,11 @@ impl AtomicU64 {
         self.0.fetch_add(value, order)
     }
 
+    pub(crate) fn fetch_and(&self, value: u64, order: Ordering) -> u64 {
+        step();
+        self.0.fetch_and(value, order)
+    }
+
     pub(crate) fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
         step();
         self.0.fetch_or(value, order)

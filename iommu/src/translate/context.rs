@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! From a source id to its context in legacy mode: root entry, context entry, and what the context makes of a request.
 //!
-//! In each entry presence comes before reserved bits. Not supported: scalable mode.
+//! In each entry presence comes before reserved bits.
 
 use super::Blocked;
 use crate::address::Gpa;
@@ -15,7 +15,7 @@ use crate::spec::context::{
 };
 use crate::spec::root::RootEntry;
 use crate::spec::{context, root};
-use crate::walk::second_stage::Table;
+use crate::walk::second_stage::SecondStage;
 use vm_memory::GuestAddress;
 
 /// A valid context entry.
@@ -39,7 +39,7 @@ pub enum Route {
     /// They pass unchanged.
     PassThrough,
     /// Through these tables.
-    SecondStage(Table),
+    SecondStage(SecondStage),
 }
 
 impl Context {
@@ -52,18 +52,18 @@ impl Context {
         if request.address_type != AddressType::Untranslated && !self.ats {
             return blocked(FaultReason::AtsBlocked);
         }
-        if request.address.0 >> self.width != 0 {
+        if request.address_type != AddressType::Translated && request.address.0 >> self.width != 0 {
             return blocked(FaultReason::BeyondWidth);
         }
         Ok(())
     }
 }
 
-/// A context read from memory and what it cost.
+/// An entry read from memory and what it cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The context, or why there is none.
-    pub context: Result<Context, Blocked>,
+pub struct Found<T> {
+    /// The entry, or why there is none.
+    pub entry: Result<T, Blocked>,
     /// Entries read.
     pub reads: u32,
 }
@@ -74,14 +74,14 @@ pub fn lookup<M: PhysMem + ?Sized>(
     capabilities: &Capabilities,
     root: Gpa,
     source: SourceId,
-) -> Found {
+) -> Found<Context> {
     match read_root(memory, capabilities, root, source) {
         Err(blocked) => Found {
-            context: Err(blocked),
+            entry: Err(blocked),
             reads: 1,
         },
         Ok(table) => Found {
-            context: read_context(memory, capabilities, table, source),
+            entry: read_context(memory, capabilities, table, source),
             reads: 2,
         },
     }
@@ -162,9 +162,6 @@ fn decode(
 
 /// The route through tables of `levels` levels, and the width that they and the unit allow.
 fn second_stage(capabilities: &Capabilities, low: ContextLow, levels: u32) -> (Route, u32) {
-    let route = Route::SecondStage(Table {
-        address: low.table(),
-        levels,
-    });
-    (route, capabilities.address_bits().min(12 + 9 * levels))
+    let stage = SecondStage::plain(low.table(), levels);
+    (Route::SecondStage(stage), stage.width(capabilities))
 }

@@ -10,14 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct TranslatorCounters {
     /// Requests, blocked ones included.
     pub translations: u64,
-    /// Requests that passed unchanged because translation was off or their context says so.
+    /// Requests that passed unchanged because translation was off, their context or PASID entry says so, or they were
+    /// translated before.
     pub unchanged: u64,
     /// Requests that were blocked.
     pub blocked: u64,
-    /// Requests whose context was cached.
+    /// Requests whose context was cached, or the PASID entry with it.
     pub context_hits: u64,
     /// Requests whose context was read from memory.
     pub context_misses: u64,
+    /// Requests whose PASID entry was read from memory.
+    pub pasid_misses: u64,
     /// Requests answered with a cached page.
     pub page_hits: u64,
     /// Requests answered by a walk.
@@ -26,7 +29,7 @@ pub struct TranslatorCounters {
     pub entry_hits: u64,
     /// Interrupts whose table entry was read from memory.
     pub entry_misses: u64,
-    /// Entries of root, context and paging tables read from memory.
+    /// Entries of root, context, PASID and paging tables read from memory.
     pub table_reads: u64,
     /// Entries that invalidations dropped from the caches.
     pub dropped: u64,
@@ -51,7 +54,7 @@ impl Amount {
 pub(super) struct Tally {
     /// Passed because translation is off.
     pub(super) unchanged: ShardedCounter,
-    /// Passed by their context.
+    /// Passed by their context or PASID entry.
     pub(super) unchanged_by_context: ShardedCounter,
     pub(super) page_hits: ShardedCounter,
     pub(super) page_misses: ShardedCounter,
@@ -60,6 +63,7 @@ pub(super) struct Tally {
     /// Blocked by their context or their page.
     pub(super) blocked: ShardedCounter,
     pub(super) context_misses: ShardedCounter,
+    pub(super) pasid_misses: ShardedCounter,
     pub(super) entry_hits: ShardedCounter,
     pub(super) entry_misses: ShardedCounter,
     pub(super) table_reads: Amount,
@@ -79,6 +83,7 @@ impl Tally {
             blocked: self.refused.get() + self.blocked.get(),
             context_hits: with_context.saturating_sub(context_misses),
             context_misses,
+            pasid_misses: self.pasid_misses.get(),
             page_hits: self.page_hits.get(),
             page_misses: self.page_misses.get(),
             entry_hits: self.entry_hits.get(),

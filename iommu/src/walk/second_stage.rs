@@ -2,26 +2,51 @@
 //! The walk of second-stage tables (Second-Stage Translation), of as many levels as the address width asks for.
 //!
 //! An entry without any right is not present, which ends the walk before its reserved bits are looked at. Reserved bits are
-//! judged while walking, rights are stacked and left to the caller. Not supported: execute rights, accessed and dirty bits.
+//! judged while walking, rights are stacked and left to the caller.
 
-use super::Page;
-use crate::address::{Gpa, Iova};
+use super::trail::{Stage, Trail};
+use super::{LEVEL_BITS, Tables, Waypoint, entry_offset, shift_of};
+use crate::address::Gpa;
 use crate::capabilities::Capabilities;
 use crate::memory::PhysMem;
 use crate::request::Perms;
-use crate::spec::second_stage::{ENTRY_SIZE, SecondStageEntry};
+use crate::spec::second_stage::SecondStageEntry;
 use vm_memory::GuestAddress;
 
-/// Address bits that one level resolves.
-const LEVEL_BITS: u32 = 9;
+/// The bits of an entry that say that it was used, and that its page was written.
+const ACCESSED: u64 = SecondStageEntry::new().with_accessed(true).into_bits();
+const DIRTY: u64 = SecondStageEntry::new().with_dirty(true).into_bits();
 
-/// The top of a table.
+/// Second-stage tables and how they are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Table {
+pub struct SecondStage {
     /// The table of the highest level, 4 KiB aligned.
-    pub address: Gpa,
+    pub table: Gpa,
     /// How many levels it has: 3, 4 or 5.
     pub levels: u32,
+    /// Entries have an execute right; otherwise all may be executed.
+    pub execute_rights: bool,
+    /// Entries have accessed and dirty bits.
+    pub accessed_dirty: bool,
+}
+
+impl SecondStage {
+    /// Tables as legacy mode reads them.
+    #[must_use]
+    pub const fn plain(table: Gpa, levels: u32) -> Self {
+        Self {
+            table,
+            levels,
+            execute_rights: false,
+            accessed_dirty: false,
+        }
+    }
+
+    /// Width in bits of the addresses that the tables and the unit allow.
+    #[must_use]
+    pub fn width(&self, capabilities: &Capabilities) -> u32 {
+        capabilities.address_bits().min(shift_of(self.levels + 1))
+    }
 }
 
 /// Why a walk found no page.
@@ -37,72 +62,111 @@ pub enum WalkError {
     NotPresent,
 }
 
-/// A walk's outcome and what it cost.
+/// The entry that a walk ended at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Walked {
-    /// The page, with the rights that all levels share (perhaps none).
-    pub page: Result<Page, WalkError>,
-    /// Entries read.
-    pub reads: u32,
+pub struct Leaf {
+    /// The first byte of the page.
+    pub gpa: Gpa,
+    /// Its size as a power of two in bytes.
+    pub shift: u32,
+    /// The rights that all levels share (perhaps none).
+    pub perms: Perms,
+    /// The table that holds the entry.
+    pub table: Waypoint,
+    /// Where the entry lies.
+    entry: Gpa,
+    /// What it held.
+    value: u64,
+    /// Whether it has a dirty bit.
+    tracked: bool,
 }
 
-/// Walks `table` for `address`, whose bits beyond the table's width are not looked at.
+impl Leaf {
+    /// What `address`, which lies in the page, translates to.
+    #[must_use]
+    pub const fn translate(&self, address: u64) -> Gpa {
+        GuestAddress(self.gpa.0 | address & ((1 << self.shift) - 1))
+    }
+
+    /// A write to the page changes nothing in the entry.
+    #[must_use]
+    pub const fn is_dirty(&self) -> bool {
+        !self.tracked || self.value & DIRTY != 0
+    }
+
+    /// Notes that the page is to be written.
+    pub fn mark_dirty(&self, trail: &mut Trail) {
+        if self.tracked {
+            trail.mark(Stage::Second, self.entry, self.value, DIRTY);
+        }
+    }
+}
+
+/// Walks `stage` for `address`, whose bits beyond the table's width are not looked at. `start` is where an earlier walk in the
+/// same region came by. `reads` grows by the entries read.
+///
+/// # Errors
+/// There is no page.
 pub fn walk<M: PhysMem + ?Sized>(
-    memory: &M,
-    capabilities: &Capabilities,
-    table: Table,
-    address: Iova,
-) -> Walked {
-    let mut reads = 0;
-    let page = descend(memory, capabilities, table, address, &mut reads);
-    Walked { page, reads }
-}
-
-fn descend<M: PhysMem + ?Sized>(
-    memory: &M,
-    capabilities: &Capabilities,
-    top: Table,
-    address: Iova,
-    reads: &mut u32,
-) -> Result<Page, WalkError> {
-    let mut table = top.address;
-    let mut perms = Perms::READ_WRITE;
-    for level in (1..=top.levels).rev() {
-        *reads += 1;
-        let shift = 12 + LEVEL_BITS * (level - 1);
-        let index = address.0 >> shift & ((1 << LEVEL_BITS) - 1);
-        let entry = memory
-            .load_u64(GuestAddress(table.0 | (index * ENTRY_SIZE)))
-            .map_err(|_| {
-                if level == top.levels {
-                    WalkError::TopUnreadable
-                } else {
-                    WalkError::Unreadable
-                }
-            })?;
-        let entry = SecondStageEntry::from_bits(entry);
-        let rights = Perms {
-            read: entry.read(),
-            write: entry.write(),
-        };
-        if !rights.read && !rights.write {
+    tables: &Tables<'_, M>,
+    stage: &SecondStage,
+    address: u64,
+    start: Option<Waypoint>,
+    trail: &mut Trail,
+) -> Result<Leaf, WalkError> {
+    let mut at = start.unwrap_or_else(|| Waypoint::top(stage.table, stage.levels));
+    loop {
+        let place = GuestAddress(at.table.0 | entry_offset(address, at.level));
+        let value = tables.load(place).map_err(|_| {
+            if at.level == stage.levels {
+                WalkError::TopUnreadable
+            } else {
+                WalkError::Unreadable
+            }
+        })?;
+        let entry = SecondStageEntry::from_bits(value);
+        let rights = rights_of(stage, entry);
+        if rights.is_none() {
             return Err(WalkError::NotPresent);
         }
-        perms = perms.and(rights);
-        let leaf = level == 1 || entry.page_size();
-        if has_reserved_bits(capabilities, entry, level, leaf) {
+        let leaf = at.level == 1 || entry.page_size();
+        if has_reserved_bits(tables.capabilities, entry, at.level, leaf) {
             return Err(WalkError::Reserved);
         }
+        if stage.accessed_dirty {
+            trail.mark(Stage::Second, place, value, ACCESSED);
+        }
+        let perms = at.perms.and(Perms {
+            execute: rights.execute || !stage.execute_rights,
+            ..rights
+        });
         if leaf {
-            return Ok(Page {
+            return Ok(Leaf {
                 gpa: entry.address(),
-                shift,
+                shift: shift_of(at.level),
                 perms,
+                table: at,
+                entry: place,
+                value,
+                tracked: stage.accessed_dirty,
             });
         }
-        table = entry.address();
+        at = Waypoint {
+            table: entry.address(),
+            level: at.level - 1,
+            perms,
+            ..at
+        };
     }
-    Err(WalkError::NotPresent)
+}
+
+/// The rights that make an entry present.
+fn rights_of(stage: &SecondStage, entry: SecondStageEntry) -> Perms {
+    Perms {
+        read: entry.read(),
+        write: entry.write(),
+        execute: stage.execute_rights && entry.execute(),
+    }
 }
 
 /// Whether a present entry sets a bit that this unit reserves at `level`.

@@ -4,7 +4,7 @@
 use super::*;
 use crate::address::IovaRange;
 use crate::ids::DomainId;
-use crate::invalidation::FunctionMask;
+use crate::invalidation::{FunctionMask, Invalidation};
 
 /// Requests that the standard tables allow, each with a cache entry of its own.
 const PAGES: [(SourceId, u64); 5] = [
@@ -265,7 +265,7 @@ fn cache_is_bounded() {
     let sizes = CacheSizes {
         contexts: 4,
         pages: 16,
-        interrupts: 4,
+        ..CacheSizes::NONE
     };
     let bench = Bench::bare(legacy(), sizes);
     write_tables(&bench.memory);
@@ -301,6 +301,7 @@ fn counters_tell_hits_from_misses() {
         blocked: 2,
         context_hits: 3,
         context_misses: 1,
+        pasid_misses: 0,
         page_hits: 2,
         page_misses: 1,
         entry_hits: 0,

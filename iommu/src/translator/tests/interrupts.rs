@@ -2,6 +2,7 @@
 //! Interrupt remapping: formats, each fault reason beside a neighbour that does not raise it, and what is delivered.
 
 use super::*;
+use crate::invalidation::Invalidation;
 
 /// Remappable, handle 3, no subhandle.
 const ADDRESS: u64 = 0xfee0_0070;

@@ -7,7 +7,7 @@
 use super::*;
 use crate::address::IovaRange;
 use crate::ids::DomainId;
-use crate::invalidation::FunctionMask;
+use crate::invalidation::{FunctionMask, Invalidation};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -386,7 +386,7 @@ proptest! {
     fn translation_lags_memory_only_until_it_is_invalidated(
         steps in prop::collection::vec(step(), 1..120)
     ) {
-        check(&steps, CacheSizes::default())?;
+        check(&steps, WITHOUT_TABLES)?;
     }
 
     /// Small caches drop lines all the time and drop pages by scanning.
@@ -394,6 +394,6 @@ proptest! {
     fn translation_with_small_caches_lags_memory_only_until_it_is_invalidated(
         steps in prop::collection::vec(step(), 1..120)
     ) {
-        check(&steps, CacheSizes { contexts: 4, pages: 4, interrupts: 4 })?;
+        check(&steps, CacheSizes { contexts: 4, pasids: 4, pages: 4, tables: 0, interrupts: 4 })?;
     }
 }

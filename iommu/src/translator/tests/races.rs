@@ -4,7 +4,7 @@
 use super::*;
 use crate::dma::Translate;
 use crate::ids::{DomainId, Requester};
-use crate::invalidation::FunctionMask;
+use crate::invalidation::{FunctionMask, Invalidation};
 use crate::memory::Ram;
 use crate::sync::{explore, step};
 use shuttle::rand::Rng;

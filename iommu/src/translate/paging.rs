@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! From an address to a page: one walk through whatever stages there are, the judgement of what it found, and the accessed
+//! and dirty bits that it leaves behind (First-Stage, Second-Stage and Nested Translation).
+//!
+//! Nested: the top first-stage table, the address in each first-stage entry and the first stage's output are input of the
+//! second stage, but are no requests, so that the interrupt range is memory like any other to them. The bits are set after
+//! the whole request was allowed, first-stage ones by what the second stage allows to be written.
+
+use super::rights::is_in_interrupt_range;
+use crate::address::Iova;
+use crate::capabilities::Capabilities;
+use crate::fault::FaultReason;
+use crate::memory::PhysMem;
+use crate::request::{Access, Perms};
+use crate::walk::first_stage::{self, FirstStage, Located};
+use crate::walk::second_stage::{self, SecondStage, WalkError};
+use crate::walk::trail::{Stage, Trail, TrailError};
+use crate::walk::{FirstStageRights, Page, Tables, Waypoint};
+
+/// The paging structures that requests go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stages {
+    /// The first stage only.
+    First(FirstStage),
+    /// The second stage only.
+    Second(SecondStage),
+    /// The first stage, whose addresses the second translates.
+    Nested(FirstStage, SecondStage),
+}
+
+/// Which codes name the faults of the second stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codes {
+    /// Those of legacy mode, where an entry that is not present lacks what the access asks for.
+    Legacy(Access),
+    /// Those of scalable mode.
+    Scalable,
+}
+
+/// How a walk is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paging {
+    /// Through what.
+    pub stages: Stages,
+    /// Walks are coherent; otherwise no accessed or dirty bit may change.
+    pub snooped: bool,
+    /// How faults are named.
+    pub codes: Codes,
+}
+
+/// What a walk found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The page, with its bits set.
+    pub page: Page,
+    /// Size of the first-stage page that it is a piece of, as a power of two in bytes; its own where it is no piece.
+    pub whole: u32,
+    /// The lowest table of the walk; `None` when the first stage's tables are no host addresses.
+    pub table: Option<Waypoint>,
+}
+
+/// A walk found no page that may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PagingError {
+    /// The request is blocked.
+    Fault(FaultReason),
+    /// An entry of this stage changed meanwhile: walk again.
+    Changed(Stage),
+}
+
+impl From<FaultReason> for PagingError {
+    fn from(reason: FaultReason) -> Self {
+        Self::Fault(reason)
+    }
+}
+
+/// The page before its bits are set, and what setting them takes.
+struct Walked {
+    page: Page,
+    table: Option<Waypoint>,
+    first: Option<first_stage::Leaf>,
+    second: Option<second_stage::Leaf>,
+}
+
+impl Paging {
+    /// Checks an address before any table is read.
+    ///
+    /// # Errors
+    /// The stage that it enters has no such address.
+    pub fn check_input(
+        &self,
+        capabilities: &Capabilities,
+        address: Iova,
+    ) -> Result<(), FaultReason> {
+        match &self.stages {
+            Stages::First(first) | Stages::Nested(first, _) if !first.is_canonical(address.0) => {
+                Err(FaultReason::NotCanonical)
+            }
+            Stages::Second(second)
+                if self.codes == Codes::Scalable && beyond(capabilities, second, address.0) =>
+            {
+                Err(FaultReason::ScalableBeyondWidth)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Walks for `address`, lets `judge` decide whether the page may be used and is to be written, and sets the accessed and
+    /// dirty bits. `start` is where an earlier walk in the same region came by.
+    ///
+    /// # Errors
+    /// The page may not be used, or the walk has to be done again.
+    pub fn walk<M: PhysMem + ?Sized>(
+        &self,
+        tables: &Tables<'_, M>,
+        address: Iova,
+        start: Option<Waypoint>,
+        judge: impl Fn(&Page) -> Result<bool, FaultReason>,
+    ) -> Result<Found, PagingError> {
+        let mut trail = Trail::default();
+        let mut walked = match &self.stages {
+            Stages::Second(second) => {
+                second_stage::walk(tables, second, address.0, start, &mut trail)
+                    .map(of_second)
+                    .map_err(|error| self.codes.second_stage(error))?
+            }
+            Stages::First(first) => {
+                let locate = |gpa, _| {
+                    Ok(Located {
+                        gpa: vm_memory::GuestAddress(gpa),
+                        through: None,
+                    })
+                };
+                first_stage::walk(tables, first, address.0, start, locate).map(of_first)?
+            }
+            Stages::Nested(first, second) => Nested {
+                tables,
+                first,
+                second,
+            }
+            .walk(address, &mut trail)?,
+        };
+        let write = judge(&walked.page)?;
+        if is_in_interrupt_range(&walked.page) {
+            return Err(self.codes.output().into());
+        }
+        walked.mark(write, &mut trail)?;
+        self.leave(&trail, tables.memory)?;
+        walked.page.dirty |= write;
+        let whole = walked.first.map_or(walked.page.shift, |leaf| leaf.shift);
+        Ok(Found {
+            page: walked.page,
+            whole,
+            table: walked.table,
+        })
+    }
+
+    fn leave<M: PhysMem + ?Sized>(&self, trail: &Trail, memory: &M) -> Result<(), PagingError> {
+        if !self.snooped && trail.touches(Stage::First) {
+            return Err(FaultReason::FirstStageUpdateNotSnooped.into());
+        }
+        if !self.snooped && trail.touches(Stage::Second) {
+            return Err(FaultReason::SecondStageUpdateNotSnooped.into());
+        }
+        trail.leave(memory).map_err(|error| match error {
+            TrailError::Changed(stage) => PagingError::Changed(stage),
+            TrailError::Failed(stage) => update_failed(stage).into(),
+        })
+    }
+}
+
+/// The fault of bits that could not be set.
+#[must_use]
+pub const fn update_failed(stage: Stage) -> FaultReason {
+    match stage {
+        Stage::First => FaultReason::FirstStageUpdateFailed,
+        Stage::Second => FaultReason::SecondStageUpdateFailed,
+    }
+}
+
+impl Codes {
+    /// What a failed walk of the second stage is.
+    fn second_stage(self, error: WalkError) -> FaultReason {
+        match self {
+            Self::Scalable => match error {
+                WalkError::TopUnreadable => FaultReason::SecondStageTopUnreadable,
+                WalkError::Unreadable => FaultReason::SecondStageUnreadable,
+                WalkError::Reserved => FaultReason::SecondStageReserved,
+                WalkError::NotPresent => FaultReason::SecondStageNotPresent,
+            },
+            Self::Legacy(access) => match error {
+                WalkError::TopUnreadable => FaultReason::ContextInvalid,
+                WalkError::Unreadable => FaultReason::TableUnreadable,
+                WalkError::Reserved => FaultReason::TableReserved,
+                WalkError::NotPresent if access.writes() => FaultReason::NoWrite,
+                WalkError::NotPresent => FaultReason::NoRead,
+            },
+        }
+    }
+
+    /// What a page in the interrupt range is.
+    const fn output(self) -> FaultReason {
+        match self {
+            Self::Legacy(_) => FaultReason::OutputInInterruptRange,
+            Self::Scalable => FaultReason::ScalableOutputInInterruptRange,
+        }
+    }
+
+    /// What a missing right to write is.
+    #[must_use]
+    pub const fn no_write(self) -> FaultReason {
+        match self {
+            Self::Legacy(_) => FaultReason::NoWrite,
+            Self::Scalable => FaultReason::ScalableNoWrite,
+        }
+    }
+
+    /// What a missing right to read is.
+    #[must_use]
+    pub const fn no_read(self) -> FaultReason {
+        match self {
+            Self::Legacy(_) => FaultReason::NoRead,
+            Self::Scalable => FaultReason::ScalableNoRead,
+        }
+    }
+}
+
+impl Walked {
+    fn mark(&self, write: bool, trail: &mut Trail) -> Result<(), FaultReason> {
+        if let Some(first) = &self.first {
+            first.mark(write, trail)?;
+        }
+        if let Some(second) = &self.second
+            && write
+        {
+            second.mark_dirty(trail);
+        }
+        Ok(())
+    }
+}
+
+fn of_second(leaf: second_stage::Leaf) -> Walked {
+    Walked {
+        page: Page {
+            gpa: leaf.gpa,
+            shift: leaf.shift,
+            perms: leaf.perms,
+            first_stage: FirstStageRights::ALL,
+            dirty: leaf.is_dirty(),
+        },
+        table: Some(leaf.table),
+        first: None,
+        second: Some(leaf),
+    }
+}
+
+fn of_first(leaf: first_stage::Leaf) -> Walked {
+    Walked {
+        page: Page {
+            gpa: vm_memory::GuestAddress(leaf.output),
+            shift: leaf.shift,
+            perms: Perms::ALL,
+            first_stage: leaf.rights,
+            dirty: leaf.is_dirty(),
+        },
+        table: Some(leaf.table),
+        first: Some(leaf),
+        second: None,
+    }
+}
+
+/// Whether `address` lies beyond what the second stage translates.
+fn beyond(capabilities: &Capabilities, second: &SecondStage, address: u64) -> bool {
+    address >> second.width(capabilities) != 0
+}
+
+/// A walk through both stages.
+struct Nested<'a, M: PhysMem + ?Sized> {
+    tables: &'a Tables<'a, M>,
+    first: &'a FirstStage,
+    second: &'a SecondStage,
+}
+
+impl<M: PhysMem + ?Sized> Nested<'_, M> {
+    fn walk(&self, address: Iova, trail: &mut Trail) -> Result<Walked, FaultReason> {
+        let locate = |gpa, top| self.locate(gpa, top, trail);
+        let first = first_stage::walk(self.tables, self.first, address.0, None, locate)?;
+        let gpa = first.output | address.0 & ((1 << first.shift) - 1);
+        if beyond(self.tables.capabilities, self.second, gpa) {
+            return Err(FaultReason::NestedBeyondWidth);
+        }
+        let second = self
+            .second_stage(gpa, trail)
+            .map_err(|error| Codes::Scalable.second_stage(error))?;
+        let shift = first.shift.min(second.shift);
+        Ok(Walked {
+            page: Page {
+                gpa: vm_memory::GuestAddress(second.translate(gpa).0 >> shift << shift),
+                shift,
+                perms: second.perms,
+                first_stage: FirstStageRights {
+                    global: false,
+                    ..first.rights
+                },
+                dirty: first.is_dirty() && second.is_dirty(),
+            },
+            table: None,
+            first: Some(first),
+            second: Some(second),
+        })
+    }
+
+    /// Where the word of a first-stage table lies.
+    fn locate(&self, gpa: u64, top: bool, trail: &mut Trail) -> Result<Located, FaultReason> {
+        if beyond(self.tables.capabilities, self.second, gpa) {
+            return Err(FaultReason::FirstStageTableBeyondWidth);
+        }
+        let no_read = if top {
+            FaultReason::FirstStageTopNoRead
+        } else {
+            FaultReason::FirstStageTableNoRead
+        };
+        let leaf = self.second_stage(gpa, trail).map_err(|error| match error {
+            WalkError::NotPresent => no_read,
+            _ => Codes::Scalable.second_stage(error),
+        })?;
+        if !leaf.perms.read {
+            return Err(no_read);
+        }
+        Ok(Located {
+            gpa: leaf.translate(gpa),
+            through: Some(leaf),
+        })
+    }
+
+    fn second_stage(&self, gpa: u64, trail: &mut Trail) -> Result<second_stage::Leaf, WalkError> {
+        second_stage::walk(self.tables, self.second, gpa, None, trail)
+    }
+}

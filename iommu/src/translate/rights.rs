@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What a request may do with a page (First-Stage and Second-Stage Access Rights).
+//!
+//! A page is kept with the rights of its walk. What they come to depends on the privilege of each request and on the entry
+//! that its PASID leads to.
+
+use super::INTERRUPT_RANGE;
+use super::paging::Codes;
+use super::pasid::Binding;
+use crate::fault::FaultReason;
+use crate::request::{Access, Perms, Request};
+use crate::walk::Page;
+
+/// What a request asks for and under which rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What it does.
+    pub access: Access,
+    /// It fetches instructions.
+    pub execute: bool,
+    /// It has supervisor privilege.
+    pub privileged: bool,
+    /// The rules for it.
+    pub rules: Rules,
+    /// How faults are named.
+    pub codes: Codes,
+}
+
+/// The rules of a PASID entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Requests with supervisor privilege are allowed (SRE).
+    pub supervisor: bool,
+    /// Instruction fetches are allowed (ERE).
+    pub execute: bool,
+    /// Supervisor privilege needs the right to write (WPE).
+    pub write_protect: bool,
+    /// Supervisor privilege may not execute user pages (SMEP).
+    pub smep: bool,
+}
+
+impl Claim {
+    /// The claim of a request in legacy mode, where there is neither privilege nor execution.
+    #[must_use]
+    pub fn legacy(access: Access) -> Self {
+        Self {
+            access,
+            execute: false,
+            privileged: false,
+            rules: Rules::default(),
+            codes: Codes::Legacy(access),
+        }
+    }
+
+    /// The claim of a request that goes through `binding`.
+    #[must_use]
+    pub fn scalable(request: &Request, binding: &Binding) -> Self {
+        let (execute, privileged) = match request.pasid {
+            Some(_) => (request.execute, request.privileged),
+            None => (false, binding.rid_privilege),
+        };
+        Self {
+            access: request.access,
+            execute,
+            privileged,
+            rules: binding.rules,
+            codes: Codes::Scalable,
+        }
+    }
+
+    /// The rights to `page`; `None` when it is a supervisor's and the request is a user's.
+    #[must_use]
+    pub const fn rights(&self, page: &Page) -> Option<Perms> {
+        let first = page.first_stage;
+        if !self.privileged && !first.user {
+            return None;
+        }
+        let unprotected = self.privileged && !self.rules.write_protect;
+        let kept_from = self.privileged && self.rules.smep && first.user;
+        Some(Perms {
+            read: page.perms.read,
+            write: page.perms.write && (first.write || unprotected),
+            execute: self.rules.execute && page.perms.execute && first.execute && !kept_from,
+        })
+    }
+
+    /// The rights to `page`, which cover the claim.
+    ///
+    /// # Errors
+    /// A right is missing; of several, privilege is named first, then to execute, to write and to read.
+    pub fn check(&self, page: &Page) -> Result<Perms, FaultReason> {
+        let perms = self.rights(page).ok_or(FaultReason::UserBlocked)?;
+        if self.execute && !perms.execute {
+            return Err(FaultReason::NoExecute);
+        }
+        if self.access.writes() && !perms.write {
+            return Err(self.codes.no_write());
+        }
+        if self.access.reads() && !perms.read {
+            return Err(self.codes.no_read());
+        }
+        Ok(perms)
+    }
+}
+
+/// Whether a page touches the interrupt range, where no translation may lead.
+#[must_use]
+pub const fn is_in_interrupt_range(page: &Page) -> bool {
+    page.gpa.0 <= INTERRUPT_RANGE.1 && page.last().0 >= INTERRUPT_RANGE.0
+}

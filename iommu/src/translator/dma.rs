@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The way of a DMA request: root, context, PASID entry, page.
+
+use super::Translator;
+use super::mode::{RootWord, TableMode};
+use crate::address::{Gpa, Iova};
+use crate::cache::Stamp;
+use crate::cache::iotlb::Space;
+use crate::fault::FaultReason;
+use crate::request::{AddressType, Request, Translation};
+use crate::sync::Ordering;
+use crate::translate::context::{Context, Found, Route};
+use crate::translate::paging::{self, Codes, Paging, PagingError, Stages, update_failed};
+use crate::translate::pasid::{self, Binding};
+use crate::translate::rights::Claim;
+use crate::translate::scalable::{self, ScalableContext};
+use crate::translate::{self, Blocked, context};
+use crate::walk::second_stage::SecondStage;
+use crate::walk::trail::Stage;
+use crate::walk::{Page, Tables, Waypoint};
+
+/// Times that a walk is done again because an entry changed before its bits were set. Software that changes one table entry
+/// again and again while it is in use gets a fault.
+const WALK_ATTEMPTS: u32 = 16;
+
+/// The stamps for what one request reads.
+pub(super) struct Stamps {
+    context: Stamp,
+    scalable_context: Stamp,
+    binding: Stamp,
+    page: Stamp,
+    table: Stamp,
+}
+
+/// Where pages are looked for.
+pub(super) struct Target {
+    pub(super) space: Space,
+    pub(super) paging: Paging,
+}
+
+impl Target {
+    pub(super) fn legacy(context: &Context, stage: SecondStage, claim: &Claim) -> Self {
+        Self {
+            space: Space {
+                domain: context.domain,
+                pasid: None,
+            },
+            paging: Paging {
+                stages: Stages::Second(stage),
+                snooped: true,
+                codes: claim.codes,
+            },
+        }
+    }
+
+    pub(super) fn scalable(binding: &Binding, stages: Stages) -> Self {
+        Self {
+            space: Space {
+                domain: binding.domain,
+                pasid: binding.page_pasid(),
+            },
+            paging: Paging {
+                stages,
+                snooped: binding.snooped,
+                codes: Codes::Scalable,
+            },
+        }
+    }
+}
+
+impl Translator {
+    pub(super) fn dma(&self, request: &Request) -> Result<Translation, Blocked> {
+        let stamps = self.stamps();
+        let root = RootWord::from_bits(self.root.load(Ordering::Acquire)).pointer();
+        if translate::is_to_interrupt_range(request) {
+            self.interrupt_range(root.is_some())
+                .inspect_err(|_| self.tally.refused.add())?;
+        }
+        let Some(root) = root else {
+            self.tally.unchanged.add();
+            return Ok(translate::identity(request.address, None));
+        };
+        translate::check_mode(&self.capabilities, root.mode, request)
+            .inspect_err(|_| self.tally.refused.add())?;
+        let outcome = match root.mode {
+            TableMode::Scalable => self.scalable(root.table, request, &stamps),
+            _ => self.legacy(root.table, request, &stamps),
+        };
+        outcome.inspect_err(|_| self.tally.blocked.add())
+    }
+
+    /// To be taken before the root pointer is.
+    pub(super) fn stamps(&self) -> Stamps {
+        Stamps {
+            context: self.contexts.stamp(),
+            scalable_context: self.scalable_contexts.stamp(),
+            binding: self.bindings.stamp(),
+            page: self.iotlb.stamp(),
+            table: self.tables.stamp(),
+        }
+    }
+
+    /// A request to the interrupt range is no DMA: with remapping on it is a faulty interrupt, with only translation on it
+    /// is aborted.
+    fn interrupt_range(&self, translating: bool) -> Result<(), Blocked> {
+        let remapping = self.interrupt_mode().table.is_some();
+        if remapping || translating {
+            return Err(Blocked {
+                reason: FaultReason::NotAnInterruptRequest,
+                record: remapping,
+            });
+        }
+        Ok(())
+    }
+
+    fn legacy(
+        &self,
+        root: Gpa,
+        request: &Request,
+        stamps: &Stamps,
+    ) -> Result<Translation, Blocked> {
+        let context = self.context(root, request, stamps)?;
+        context.admit(request)?;
+        let blocked = |reason| Blocked::qualified(reason, context.fault_processing_disabled);
+        let stage = match context.route {
+            _ if request.address_type == AddressType::Translated => {
+                return self
+                    .translated(
+                        request,
+                        FaultReason::BeyondWidth,
+                        FaultReason::OutputInInterruptRange,
+                    )
+                    .map_err(blocked);
+            }
+            Route::PassThrough => {
+                self.tally.unchanged_by_context.add();
+                let limit = 1 << context.width;
+                return Ok(translate::identity(request.address, Some(limit)));
+            }
+            Route::SecondStage(stage) => stage,
+        };
+        let claim = Claim::legacy(request.access);
+        let target = Target::legacy(&context, stage, &claim);
+        self.translation(&target, &claim, request.address, stamps)
+            .map_err(blocked)
+    }
+
+    fn scalable(
+        &self,
+        root: Gpa,
+        request: &Request,
+        stamps: &Stamps,
+    ) -> Result<Translation, Blocked> {
+        if request.address_type == AddressType::Translated {
+            let context = self.scalable_context(root, request, stamps)?;
+            context.admit(request.address_type)?;
+            return self
+                .translated(
+                    request,
+                    FaultReason::ScalableBeyondWidth,
+                    FaultReason::ScalableOutputInInterruptRange,
+                )
+                .map_err(|reason| context.blocked(reason));
+        }
+        let binding = self.binding(root, request, stamps)?;
+        let claim = Claim::scalable(request, &binding);
+        binding.admit(&claim)?;
+        let Some(stages) = binding.stages else {
+            let limit = self
+                .pass_through_limit(request.address)
+                .map_err(|reason| binding.blocked(reason))?;
+            self.tally.unchanged_by_context.add();
+            return Ok(translate::identity(request.address, Some(limit)));
+        };
+        let target = Target::scalable(&binding, stages);
+        self.translation(&target, &claim, request.address, stamps)
+            .map_err(|reason| binding.blocked(reason))
+    }
+
+    /// A request that says it was translated, from a source that may say so.
+    fn translated(
+        &self,
+        request: &Request,
+        beyond: FaultReason,
+        in_range: FaultReason,
+    ) -> Result<Translation, FaultReason> {
+        let capabilities = &self.capabilities;
+        let found = translate::check_translated(capabilities, request.address, beyond, in_range)?;
+        self.tally.unchanged_by_context.add();
+        Ok(found)
+    }
+
+    /// The first address beyond what a PASID entry may let pass unchanged, for a request to `address`.
+    pub(super) fn pass_through_limit(&self, address: Iova) -> Result<u64, FaultReason> {
+        let limit = 1 << self.capabilities.address_bits();
+        if address.0 >= limit {
+            return Err(FaultReason::ScalableBeyondWidth);
+        }
+        if translate::in_interrupt_range(address) {
+            return Err(FaultReason::ScalableOutputInInterruptRange);
+        }
+        Ok(limit)
+    }
+
+    pub(super) fn context(
+        &self,
+        root: Gpa,
+        request: &Request,
+        stamps: &Stamps,
+    ) -> Result<Context, Blocked> {
+        let source = request.source;
+        if let Some(context) = self.contexts.get(source) {
+            return Ok(context);
+        }
+        self.tally.context_misses.add();
+        let found = context::lookup(&*self.memory, &self.capabilities, root, source);
+        let context = self.read(found)?;
+        self.contexts.insert(stamps.context, source, &context);
+        Ok(context)
+    }
+
+    pub(super) fn scalable_context(
+        &self,
+        root: Gpa,
+        request: &Request,
+        stamps: &Stamps,
+    ) -> Result<ScalableContext, Blocked> {
+        let source = request.source;
+        if let Some(context) = self.scalable_contexts.get(source) {
+            return Ok(context);
+        }
+        self.tally.context_misses.add();
+        let found = scalable::lookup(&*self.memory, &self.capabilities, root, source);
+        let context = self.read(found)?;
+        self.scalable_contexts
+            .insert(stamps.scalable_context, source, &context);
+        Ok(context)
+    }
+
+    /// What an untranslated request or a translation request goes through.
+    pub(super) fn binding(
+        &self,
+        root: Gpa,
+        request: &Request,
+        stamps: &Stamps,
+    ) -> Result<Binding, Blocked> {
+        let Request { source, pasid, .. } = *request;
+        if let Some(binding) = self.bindings.get(source, pasid) {
+            if request.address_type != AddressType::Untranslated && !binding.device_tlb {
+                return Err(binding.blocked(FaultReason::DeviceTlbDisabled));
+            }
+            return Ok(binding);
+        }
+        let context = self.scalable_context(root, request, stamps)?;
+        context.admit(request.address_type)?;
+        let entry = context.pasid_of(pasid)?;
+        self.tally.pasid_misses.add();
+        let found = pasid::lookup(&*self.memory, &self.capabilities, &context, entry);
+        let binding = self.read(found)?;
+        self.bindings
+            .insert(stamps.binding, source, pasid, &binding);
+        Ok(binding)
+    }
+
+    fn read<T>(&self, found: Found<T>) -> Result<T, Blocked> {
+        self.tally.table_reads.add(found.reads.into());
+        found.entry
+    }
+
+    fn translation(
+        &self,
+        target: &Target,
+        claim: &Claim,
+        address: Iova,
+        stamps: &Stamps,
+    ) -> Result<Translation, FaultReason> {
+        let writes = claim.access.writes();
+        let page = self.page(target, address, stamps, |page| {
+            claim.check(page).map(|_| writes)
+        })?;
+        let perms = claim.check(&page)?;
+        Ok(translate::answer(&page, address, perms))
+    }
+
+    /// The page of `address`, which `judge` lets through and says whether it is to be written.
+    ///
+    /// A cached page that it does not let through is walked for again: rights may have been added meanwhile, and a fault is
+    /// always fresh. So is one that is to be written and is not known to be dirty.
+    pub(super) fn page(
+        &self,
+        target: &Target,
+        address: Iova,
+        stamps: &Stamps,
+        judge: impl Fn(&Page) -> Result<bool, FaultReason>,
+    ) -> Result<Page, FaultReason> {
+        if let Some(page) = self.iotlb.get(target.space, address)
+            && let Ok(write) = judge(&page)
+            && (page.dirty || !write)
+        {
+            self.tally.page_hits.add();
+            return Ok(page);
+        }
+        target.paging.check_input(&self.capabilities, address)?;
+        let page = self.walk(target, address, stamps, judge)?;
+        self.tally.page_misses.add();
+        Ok(page)
+    }
+
+    fn walk(
+        &self,
+        target: &Target,
+        address: Iova,
+        stamps: &Stamps,
+        judge: impl Fn(&Page) -> Result<bool, FaultReason>,
+    ) -> Result<Page, FaultReason> {
+        let known = self.tables.get(target.space, address);
+        let mut start = known.map(|table| Waypoint::of_page(&table));
+        let mut changed = Stage::First;
+        for _ in 0..WALK_ATTEMPTS {
+            let from = start.take();
+            let tables = Tables::new(&*self.memory, &self.capabilities);
+            let outcome = target.paging.walk(&tables, address, from, &judge);
+            self.tally.table_reads.add(tables.reads().into());
+            match outcome {
+                Ok(found) => {
+                    self.keep(target.space, address, stamps, &found, from);
+                    return Ok(found.page);
+                }
+                Err(PagingError::Changed(stage)) => changed = stage,
+                // Found through a cached table, which may have been replaced.
+                Err(PagingError::Fault(_)) if from.is_some() => {}
+                Err(PagingError::Fault(reason)) => return Err(reason),
+            }
+        }
+        Err(update_failed(changed))
+    }
+
+    fn keep(
+        &self,
+        space: Space,
+        address: Iova,
+        stamps: &Stamps,
+        found: &paging::Found,
+        from: Option<Waypoint>,
+    ) {
+        self.iotlb
+            .insert(stamps.page, space, address, &found.page, found.whole);
+        if let Some(table) = found.table
+            && found.table != from
+        {
+            let table = table.as_page();
+            self.tables
+                .insert(stamps.table, space, address, &table, table.shift);
+        }
+    }
+}
