@@ -111,16 +111,6 @@ impl Capabilities {
         })
     }
 
-    /// Capabilities that nothing has checked, to test what hangs on those that are refused otherwise.
-    #[cfg(test)]
-    pub(crate) const fn unchecked(cap: Cap, ecap: Ecap) -> Self {
-        Self {
-            cap,
-            ecap,
-            host_address_width: 48,
-        }
-    }
-
     /// CAP.
     #[must_use]
     pub const fn cap(&self) -> Cap {

@@ -35,8 +35,16 @@ pub struct Counters {
     pub device_tlb_invalidations: u64,
     /// Interrupt entry cache invalidations.
     pub interrupt_invalidations: u64,
+    /// Steps of the queue in which a device did not answer an invalidation.
+    pub device_tlb_time_outs: u64,
+    /// Steps of the queue in which a device answered an invalidation wrongly.
+    pub device_tlb_errors: u64,
+    /// Answers to page requests that software sent.
+    pub page_responses: u64,
     /// Wait descriptors that were completed.
     pub waits: u64,
+    /// Wait descriptors that were aborted, because a device did not answer.
+    pub waits_aborted: u64,
     /// Invalidation queue errors.
     pub queue_errors: u64,
     /// Register accesses that were ignored because of their size or alignment.
@@ -100,7 +108,11 @@ pub(crate) struct Tally {
     pasid_pages: AtomicU64,
     device_tlb: AtomicU64,
     interrupt_entries: AtomicU64,
+    pub(crate) device_tlb_time_outs: AtomicU64,
+    pub(crate) device_tlb_errors: AtomicU64,
+    pub(crate) page_responses: AtomicU64,
     pub(crate) waits: AtomicU64,
+    pub(crate) waits_aborted: AtomicU64,
     queue_errors: AtomicU64,
     bad_accesses: AtomicU64,
 }
@@ -119,7 +131,11 @@ impl Default for Tally {
             pasid_pages: AtomicU64::default(),
             device_tlb: AtomicU64::default(),
             interrupt_entries: AtomicU64::default(),
+            device_tlb_time_outs: AtomicU64::default(),
+            device_tlb_errors: AtomicU64::default(),
+            page_responses: AtomicU64::default(),
             waits: AtomicU64::default(),
+            waits_aborted: AtomicU64::default(),
             queue_errors: AtomicU64::default(),
             bad_accesses: AtomicU64::default(),
         }
@@ -187,7 +203,11 @@ impl Tally {
             pasid_iotlb_invalidations: get(&self.pasid_pages),
             device_tlb_invalidations: get(&self.device_tlb),
             interrupt_invalidations: get(&self.interrupt_entries),
+            device_tlb_time_outs: get(&self.device_tlb_time_outs),
+            device_tlb_errors: get(&self.device_tlb_errors),
+            page_responses: get(&self.page_responses),
             waits: get(&self.waits),
+            waits_aborted: get(&self.waits_aborted),
             queue_errors: get(&self.queue_errors),
             bad_accesses: get(&self.bad_accesses),
         }

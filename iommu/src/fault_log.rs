@@ -8,7 +8,6 @@
 
 use crate::address::Iova;
 use crate::capabilities::Capabilities;
-use crate::event::Event;
 use crate::fault::{Fault, FaultSubject};
 use crate::msi::MsiMessage;
 use crate::registers::RegisterMap;
@@ -50,12 +49,7 @@ impl State {
         let fri = u8::try_from(index).unwrap_or(u8::MAX);
         self.registers
             .set_fault_status(status.with_ppf(true).with_fri(fri));
-        let message = if status.pending() {
-            None
-        } else {
-            Event::FAULT.raise(&mut self.registers, caps)
-        };
-        Logged::Recorded(message)
+        Logged::Recorded(self.raise_fault_event(status, caps))
     }
 
     /// Whether some fault recording register holds a fault.

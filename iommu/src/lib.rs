@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod ats;
 pub mod capabilities;
 pub mod counters;
 pub mod dma;

@@ -2,7 +2,7 @@
 //! The invalidation queue: what to do next, as a pure function of a view of the queue and of guest memory.
 //!
 //! A [`QueueStep`] is a run of descriptors up to and including the next wait descriptor. Whoever drains the queue applies
-//! its invalidations with no lock held, then moves the head, then completes the wait. One step reads at most
+//! its invalidations and delivers its responses with no lock held, then moves the head, then completes the wait. One step reads at most
 //! [`STEP_DESCRIPTORS`] descriptors. An error consumes nothing: the head stays at the descriptor in question, after
 //! everything before it has been applied.
 
@@ -11,13 +11,14 @@ mod decode;
 pub(crate) use decode::Wait;
 
 use crate::address::{Gpa, PAGE_SIZE};
+use crate::ats::PageResponse;
 use crate::capabilities::Capabilities;
 use crate::invalidation::Invalidation;
 use crate::memory::PhysMem;
 use crate::spec::regs::{QueueAddress, QueueOffset, offset};
 use crate::state::State;
 use crate::translator::TableMode;
-use decode::{Decoded, decode};
+use decode::{Decoded, Raw, decode};
 use vm_memory::GuestAddress;
 
 /// Descriptors that one step reads at most.
@@ -96,6 +97,10 @@ pub(crate) struct QueueView {
 pub(crate) struct QueueStep {
     /// Apply these, in order.
     pub(crate) invalidations: Vec<Invalidation>,
+    /// Then deliver these, in order: what a device may do after an answer needs what was invalidated before it.
+    pub(crate) responses: Vec<PageResponse>,
+    /// Descriptors that the step consumes.
+    pub(crate) descriptors: u32,
     /// Then the head is here, in units of 16 bytes.
     pub(crate) head: u16,
     /// Then this.
@@ -156,41 +161,41 @@ impl QueueView {
 
     /// The next step.
     pub(crate) fn step(&self, caps: &Capabilities, memory: &dyn PhysMem) -> QueueStep {
-        if let Some(error) = self.error(caps) {
-            return self.stop(Vec::new(), self.head, error);
-        }
-        let mut invalidations = Vec::new();
-        let mut head = self.head;
-        for _ in 0..STEP_DESCRIPTORS {
-            if head == self.tail {
-                break;
-            }
-            let next = (head + self.setup.stride()) % self.setup.units();
-            match self
-                .fetch(memory, head)
-                .and_then(|descriptor| decode(descriptor, caps))
-            {
-                Ok(Decoded::Invalidation(invalidation)) => invalidations.push(invalidation),
-                Ok(Decoded::Wait(wait)) => {
-                    let end = StepEnd::Wait {
-                        wait,
-                        at: units(head),
-                    };
-                    return QueueStep {
-                        invalidations,
-                        head: units(next),
-                        end,
-                    };
-                }
-                Err(error) => return self.stop(invalidations, head, error),
-            }
-            head = next;
-        }
-        QueueStep {
-            invalidations,
-            head: units(head),
+        let mut step = QueueStep {
+            invalidations: Vec::new(),
+            responses: Vec::new(),
+            descriptors: 0,
+            head: units(self.head),
             end: StepEnd::Continue,
+        };
+        if let Some(error) = self.error(caps) {
+            step.end = StepEnd::Stop(error);
+            return step;
         }
+        let mut head = self.head;
+        while step.descriptors < STEP_DESCRIPTORS && head != self.tail {
+            let decoded = self.fetch(memory, head).and_then(|raw| decode(raw, caps));
+            let decoded = match decoded {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    step.end = StepEnd::Stop(error);
+                    break;
+                }
+            };
+            let at = units(head);
+            head = (head + self.setup.stride()) % self.setup.units();
+            step.head = units(head);
+            step.descriptors += 1;
+            match decoded {
+                Decoded::Invalidation(invalidation) => step.invalidations.push(invalidation),
+                Decoded::Response(response) => step.responses.push(response),
+                Decoded::Wait(wait) => {
+                    step.end = StepEnd::Wait { wait, at };
+                    break;
+                }
+            }
+        }
+        step
     }
 
     /// What is wrong with the queue as a whole.
@@ -210,16 +215,8 @@ impl QueueView {
         (self.mode == TableMode::Scalable && !self.setup.wide).then_some(QueueError::Width)
     }
 
-    fn stop(&self, invalidations: Vec<Invalidation>, head: u32, error: QueueError) -> QueueStep {
-        QueueStep {
-            invalidations,
-            head: units(head),
-            end: StepEnd::Stop(error),
-        }
-    }
-
-    /// The low and the high 128 bits of the descriptor at `head`; the high ones are 0 in a queue of narrow descriptors.
-    fn fetch(&self, memory: &dyn PhysMem, head: u32) -> Result<[u128; 2], QueueError> {
+    /// The descriptor at `head`.
+    fn fetch(&self, memory: &dyn PhysMem, head: u32) -> Result<Raw, QueueError> {
         let mut bytes = [0; 32];
         let len = if self.setup.wide { 32 } else { 16 };
         let address = self.setup.base.0.checked_add(u64::from(head) * 16);
@@ -232,7 +229,11 @@ impl QueueView {
             word.copy_from_slice(&bytes[from..from + 16]);
             u128::from_le_bytes(word)
         };
-        Ok([word(0), word(16)])
+        Ok(if self.setup.wide {
+            Raw::Wide([word(0), word(16)])
+        } else {
+            Raw::Narrow(word(0))
+        })
     }
 }
 

@@ -4,12 +4,13 @@
 //! No lock, no cache, no memory: a write returns what is to be done outside. Writes that start an operation (GCMD, CCMD,
 //! IOTLB) are only stored here; [`crate::command`] and [`crate::register_invalidation`] carry them out.
 
+use crate::ats::Failures;
 use crate::capabilities::Capabilities;
 use crate::event::Event;
 use crate::msi::MsiMessage;
 use crate::queue::{QueueError, QueueSetup};
 use crate::registers::{RegisterMap, Registers};
-use crate::spec::regs::{CompletionStatus, QueueAddress, QueueErrorRecord, offset};
+use crate::spec::regs::{CompletionStatus, FaultStatus, QueueAddress, QueueErrorRecord, offset};
 use crate::translator::{InterruptTable, RootPointer};
 
 /// The registers, and what the commands took over from them.
@@ -81,20 +82,49 @@ impl State {
 
     /// Stops the queue: sets IQE with its code, and raises the fault event.
     pub(crate) fn stop_queue(&mut self, error: QueueError, caps: &Capabilities) -> Outcome {
-        let status = self.registers.fault_status();
-        self.registers.set_fault_status(status.with_iqe(true));
+        let before = self.registers.fault_status();
+        self.registers.set_fault_status(before.with_iqe(true));
         let record = QueueErrorRecord::from_bits(self.registers.qword(offset::IQERCD));
         self.registers
             .set_qword(offset::IQERCD, record.with_iqei(error.code()).into_bits());
-        let message = if status.pending() {
-            None
-        } else {
-            Event::FAULT.raise(&mut self.registers, caps)
-        };
         Outcome {
-            message,
+            message: self.raise_fault_event(before, caps),
             queue_error: Some(error),
         }
+    }
+
+    /// Notes that devices did not invalidate as they were told: a silent one stops the queue (ITE), a wrong answer does not
+    /// (ICE). The record keeps the first device until software clears the status.
+    pub(crate) fn device_tlb_failed(&mut self, failures: Failures, caps: &Capabilities) -> Outcome {
+        let before = self.registers.fault_status();
+        let mut record = QueueErrorRecord::from_bits(self.registers.qword(offset::IQERCD));
+        let mut status = before;
+        if let Some(source) = failures.late.filter(|_| !before.ite()) {
+            status.set_ite(true);
+            record.set_itesid(source.0);
+        }
+        if let Some(source) = failures.wrong.filter(|_| !before.ice()) {
+            status.set_ice(true);
+            record.set_icesid(source.0);
+        }
+        if status == before {
+            return Outcome::default();
+        }
+        self.registers.set_fault_status(status);
+        self.registers.set_qword(offset::IQERCD, record.into_bits());
+        Outcome::sending(self.raise_fault_event(before, caps))
+    }
+
+    /// Raises the fault event for a cause that has occurred, unless another was pending `before`.
+    pub(crate) fn raise_fault_event(
+        &mut self,
+        before: FaultStatus,
+        caps: &Capabilities,
+    ) -> Option<MsiMessage> {
+        if before.pending() {
+            return None;
+        }
+        Event::FAULT.raise(&mut self.registers, caps)
     }
 
     /// Notes that a wait descriptor which asks for an interrupt has completed.

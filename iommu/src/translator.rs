@@ -203,7 +203,7 @@ impl Translator {
     }
 
     /// Waits until every section of a registered space that is open now has ended.
-    fn quiesce(&self) {
+    pub(crate) fn quiesce(&self) {
         let spaces: Vec<_> = self
             .spaces
             .lock()

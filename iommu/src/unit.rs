@@ -10,6 +10,7 @@
 mod commands;
 mod drain;
 
+use crate::ats::{AtsEndpoint, Endpoints};
 use crate::capabilities::Capabilities;
 use crate::counters::{Counters, Tally, count};
 use crate::dma::{DmaSpace, Translate};
@@ -53,6 +54,7 @@ pub struct Unit {
     map: RegisterMap,
     memory: Arc<dyn PhysMem>,
     translator: Translator,
+    endpoints: Endpoints,
     outputs: Outputs,
     tally: Tally,
     turns: Turns,
@@ -87,6 +89,7 @@ impl Unit {
             capabilities,
             map,
             memory,
+            endpoints: Endpoints::default(),
             outputs,
             tally: Tally::default(),
             turns: Turns::default(),
@@ -164,6 +167,12 @@ impl Unit {
         let space = DmaSpace::translated(ram, requester, pasid, translate);
         self.translator.register(&space);
         space
+    }
+
+    /// Makes a device known that caches translations: invalidations and answers that name `requester`, whatever its id is
+    /// then, reach it. Held weakly.
+    pub fn register_endpoint(&self, requester: Arc<Requester>, device: &Arc<dyn AtsEndpoint>) {
+        self.endpoints.register(requester, device);
     }
 
     /// Remaps an interrupt and delivers it to `processors`, or records why it is blocked. An invalidation of interrupt

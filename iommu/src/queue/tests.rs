@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Descriptors as raw words: what Linux emits, and every way in which one can be illegal.
 
+mod scalable;
+
 use super::*;
 use crate::address::{Iova, IovaRange};
-use crate::capabilities::LegacyOptions;
+use crate::capabilities::{LegacyOptions, PasidBits, ScalableOptions};
 use crate::ids::{DomainId, SourceId};
 use crate::invalidation::FunctionMask;
 use crate::memory::Ram;
@@ -12,14 +14,23 @@ fn caps() -> Capabilities {
     Capabilities::legacy(&LegacyOptions::default()).unwrap()
 }
 
-/// With wide descriptors, scalable mode and page request drain.
+/// With everything that descriptors can name.
 fn scalable_caps() -> Capabilities {
-    let ecap = caps().ecap().with_smts(true).with_pds(true);
-    Capabilities::unchecked(caps().cap(), ecap)
+    Capabilities::scalable(&ScalableOptions {
+        pasid: Some(PasidBits::MAX),
+        device_tlb: true,
+        page_requests: true,
+        ..ScalableOptions::default()
+    })
+    .unwrap()
+}
+
+fn raw(qw0: u64, qw1: u64) -> Raw {
+    Raw::Narrow(u128::from(qw1) << 64 | u128::from(qw0))
 }
 
 fn decode_narrow(qw0: u64, qw1: u64) -> Result<Decoded, QueueError> {
-    decode([u128::from(qw1) << 64 | u128::from(qw0), 0], &caps())
+    decode(raw(qw0, qw1), &caps())
 }
 
 fn invalidation(qw0: u64, qw1: u64) -> Invalidation {
@@ -121,7 +132,11 @@ fn wait_descriptors_decode() {
     ] {
         assert_eq!(
             decode_narrow(qw0, 0x1_2345_6784),
-            Ok(Decoded::Wait(Wait { status, interrupt }))
+            Ok(Decoded::Wait(Wait {
+                drain: false,
+                status,
+                interrupt
+            }))
         );
     }
 }
@@ -149,7 +164,7 @@ fn interrupt_descriptor_without_remapping_is_of_unknown_type() {
         ..LegacyOptions::default()
     })
     .unwrap();
-    assert_eq!(decode([0x04, 0], &caps), Err(QueueError::Type));
+    assert_eq!(decode(raw(0x04, 0), &caps), Err(QueueError::Type));
 }
 
 #[test]
@@ -176,9 +191,9 @@ fn domain_beyond_what_is_offered_is_refused() {
     let base = caps();
     let few = Capabilities::new(base.cap().with_nd(0), base.ecap(), 48).unwrap();
     for qw0 in [0x0010_0021, 0x0010_0031, 0x0010_0022, 0x0010_0032] {
-        assert_eq!(decode([qw0, 0], &few), Err(QueueError::Reserved));
+        assert_eq!(decode(raw(qw0, 0), &few), Err(QueueError::Reserved));
         assert_eq!(
-            decode([qw0 & !0x10_0000, 0], &few).map(|_| ()),
+            decode(raw(qw0 & !0x10_0000, 0), &few).map(|_| ()),
             Ok(()),
             "{qw0:#x}"
         );
@@ -206,11 +221,12 @@ fn each_reserved_bit_is_refused() {
     }
 }
 
-/// The upper half of a wide descriptor belongs to no type here.
+/// The upper half of a wide descriptor belongs to no type.
 #[test]
 fn upper_half_of_a_wide_descriptor_is_reserved() {
     for bit in [0, 63, 64, 127] {
-        assert_eq!(decode([0x11, 1 << bit], &caps()), Err(QueueError::Reserved));
+        let wide = Raw::Wide([0x11, 1 << bit]);
+        assert_eq!(decode(wide, &caps()), Err(QueueError::Reserved));
     }
 }
 
@@ -369,7 +385,10 @@ fn narrow_queue_in_scalable_mode_stops() {
 
 #[test]
 fn wait_with_drain_is_legal_where_page_requests_are_offered() {
-    assert!(decode([0x0000_0002_0000_00a5, 0], &scalable_caps()).is_ok());
+    let Ok(Decoded::Wait(wait)) = decode(raw(0x0000_0002_0000_00a5, 0), &scalable_caps()) else {
+        panic!("a wait");
+    };
+    assert!(wait.drain);
     assert_eq!(
         decode_narrow(0x0000_0002_0000_00a5, 0),
         Err(QueueError::Reserved)

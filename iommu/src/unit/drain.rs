@@ -8,6 +8,7 @@
 //! of the state lock that stores the write: otherwise the drainer could have done it before it was counted.
 
 use super::{Shell, Unit};
+use crate::ats::Failures;
 use crate::counters::count;
 use crate::invalidation::Invalidation;
 use crate::queue::{QueueError, QueueView, StepEnd, Wait};
@@ -83,24 +84,35 @@ impl Unit {
     }
 
     /// Takes one step of the queue, during a turn, and returns how many descriptors it consumed.
+    ///
+    /// A device that did not answer aborts the wait which ends the step: its status is never written.
     pub(super) fn run_step(&self, view: &QueueView) -> u32 {
         let step = view.step(&self.capabilities, &*self.memory);
-        self.invalidate(&step.invalidations);
-        let outcome = {
+        let failures = self.invalidate(&step.invalidations);
+        for &response in &step.responses {
+            count(&self.tally.page_responses);
+            self.endpoints.respond(response);
+        }
+        let outcomes = {
             let state = &mut self.shell().state;
             state.set_queue_head(step.head);
+            let failed = state.device_tlb_failed(failures, &self.capabilities);
             match step.end {
-                StepEnd::Stop(error) => state.stop_queue(error, &self.capabilities),
-                StepEnd::Wait { .. } | StepEnd::Continue => Outcome::default(),
+                StepEnd::Stop(error) => [failed, state.stop_queue(error, &self.capabilities)],
+                StepEnd::Wait { .. } | StepEnd::Continue => [failed, Outcome::default()],
             }
         };
-        self.conclude(outcome);
-        let mut consumed = u32::try_from(step.invalidations.len()).unwrap_or(u32::MAX);
-        if let StepEnd::Wait { wait, at } = step.end {
-            self.complete(&wait, at);
-            consumed += 1;
+        for outcome in outcomes {
+            self.conclude(outcome);
         }
-        consumed
+        if let StepEnd::Wait { wait, at } = step.end {
+            if failures.late.is_some() {
+                count(&self.tally.waits_aborted);
+            } else {
+                self.complete(&wait, at);
+            }
+        }
+        step.descriptors
     }
 
     /// Completes the wait descriptor that stands at `at`. The head is behind it already, because software may use the
@@ -124,21 +136,42 @@ impl Unit {
         }
     }
 
-    /// Drops what `batch` names, and returns when nothing uses it any more.
-    pub(super) fn invalidate(&self, batch: &[Invalidation]) {
+    /// Drops what `batch` names, first here and then in the devices, and returns when nothing uses it any more. Tells which
+    /// devices did not do their part.
+    pub(super) fn invalidate(&self, batch: &[Invalidation]) -> Failures {
         if batch.is_empty() {
-            return;
+            return Failures::default();
         }
         self.tally.invalidations(batch);
         self.translator.invalidate(batch);
-        let interrupts = batch.iter().any(|invalidation| {
-            matches!(
-                invalidation,
-                Invalidation::InterruptGlobal | Invalidation::InterruptIndex { .. }
-            )
-        });
-        if interrupts {
+        let failures = self.invalidate_devices(batch);
+        if batch.iter().any(Invalidation::names_interrupts) {
             self.outputs.interrupts.interrupts_changed();
         }
+        failures
+    }
+
+    fn invalidate_devices(&self, batch: &[Invalidation]) -> Failures {
+        let named = || {
+            batch.iter().filter_map(|invalidation| match invalidation {
+                Invalidation::DeviceTlb(named) => Some(named),
+                _ => None,
+            })
+        };
+        if named().next().is_none() {
+            return Failures::default();
+        }
+        let failures = self.endpoints.invalidate(named());
+        for (failed, counter) in [
+            (failures.late, &self.tally.device_tlb_time_outs),
+            (failures.wrong, &self.tally.device_tlb_errors),
+        ] {
+            if failed.is_some() {
+                count(counter);
+            }
+        }
+        // DMA sections may still use what the devices had cached when they were asked.
+        self.translator.quiesce();
+        failures
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod commands;
+mod devices;
 mod drain;
 mod events;
 mod faults;
@@ -12,7 +13,7 @@ mod queue;
 
 use super::*;
 use crate::address::Iova;
-use crate::capabilities::LegacyOptions;
+use crate::capabilities::{LegacyOptions, PasidBits, ScalableOptions};
 use crate::request::Access;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -65,13 +66,35 @@ impl Bench {
     }
 
     fn with(options: &LegacyOptions) -> Self {
+        Self::with_capabilities(Capabilities::legacy(options).unwrap())
+    }
+
+    /// With scalable mode and everything that devices can do.
+    fn scalable() -> Self {
+        let options = ScalableOptions {
+            pasid: Some(PasidBits::MAX),
+            device_tlb: true,
+            page_requests: true,
+            ..ScalableOptions::default()
+        };
+        Self::with_capabilities(Capabilities::scalable(&options).unwrap())
+    }
+
+    /// The same with the queue of one page at [`QUEUE`] enabled, 256 bits wide.
+    fn with_wide_queue() -> Self {
+        let bench = Self::scalable();
+        bench.w64(0x90, QUEUE | 0x800);
+        bench.w32(0x18, 0x0400_0000);
+        bench
+    }
+
+    fn with_capabilities(capabilities: Capabilities) -> Self {
         let ram = Arc::new(Ram::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap());
         let recorder = Arc::new(Recorder::default());
         let outputs = Outputs {
             events: Arc::clone(&recorder) as _,
             interrupts: Arc::clone(&recorder) as _,
         };
-        let capabilities = Capabilities::legacy(options).unwrap();
         Self {
             unit: Unit::new(capabilities, Arc::clone(&ram) as _, outputs),
             ram,
@@ -120,6 +143,18 @@ impl Bench {
             self.put(index, qw0, qw1);
         }
         self.w32(0x88, u32::try_from(descriptors.len() * 16).unwrap());
+    }
+
+    /// Writes 256-bit descriptors behind the tail and then the tail behind them.
+    fn submit_wide(&self, descriptors: &[(u64, u64)]) {
+        let tail = self.r64(0x88) / 16;
+        for (index, &(qw0, qw1)) in (0..).zip(descriptors) {
+            let slot = (tail + 2 * index) % 256;
+            self.put(slot, qw0, qw1);
+            self.put(slot + 1, 0, 0);
+        }
+        let tail = (tail + 2 * descriptors.len() as u64) % 256;
+        self.w32(0x88, u32::try_from(tail * 16).unwrap());
     }
 
     fn memory32(&self, address: u64) -> u32 {

@@ -95,3 +95,89 @@ fn wait_descriptor_has_its_fields() {
         WaitDescriptor::RESERVED,
     );
 }
+
+const PAGES: u64 = (1 << 52) - 1;
+const ADDRESS: u128 = 0xffff_ffff_ffff_f000 << 64;
+
+#[test]
+fn device_tlb_descriptor_has_its_fields() {
+    let d = DeviceTlbDescriptor::new();
+    check(
+        &[
+            ("PFSID 3:0", d.with_pfsid_low(0xf).into(), 0xf000),
+            ("MIP", d.with_mip(0x1f).into(), 0x1f_0000),
+            ("SID", d.with_sid(0xffff).into(), 0xffff << 32),
+            ("PFSID 15:4", d.with_pfsid_high(0xfff).into(), 0xfff << 52),
+            ("S", d.with_size(true).into(), 1 << 64),
+            ("ADDR", d.with_page(PAGES).into(), ADDRESS),
+        ],
+        DeviceTlbDescriptor::RESERVED,
+    );
+    let pfsid = d.with_pfsid_low(0xf).with_pfsid_high(0xfff);
+    assert_eq!(u128::from(pfsid), DeviceTlbDescriptor::PFSID);
+}
+
+#[test]
+fn pasid_device_tlb_descriptor_has_its_fields() {
+    let d = PasidDeviceTlbDescriptor::new();
+    check(
+        &[
+            ("MIP", d.with_mip(0x1f).into(), 0x1f0),
+            ("PFSID 3:0", d.with_pfsid_low(0xf).into(), 0xf000),
+            ("SID", d.with_sid(0xffff).into(), 0xffff_0000),
+            ("PASID", d.with_pasid(0xf_ffff).into(), 0xf_ffff << 32),
+            ("PFSID 15:4", d.with_pfsid_high(0xfff).into(), 0xfff << 52),
+            ("G", d.with_global(true).into(), 1 << 64),
+            ("S", d.with_size(true).into(), 1 << 75),
+            ("ADDR", d.with_page(PAGES).into(), ADDRESS),
+        ],
+        PasidDeviceTlbDescriptor::RESERVED,
+    );
+    let pfsid = d.with_pfsid_low(0xf).with_pfsid_high(0xfff);
+    assert_eq!(u128::from(pfsid), PasidDeviceTlbDescriptor::PFSID);
+}
+
+#[test]
+fn pasid_iotlb_descriptor_has_its_fields() {
+    let d = PasidIotlbDescriptor::new();
+    check(
+        &[
+            ("G", d.with_granularity(3).into(), 0x30),
+            ("DID", d.with_did(0xffff).into(), 0xffff_0000),
+            ("PASID", d.with_pasid(0xf_ffff).into(), 0xf_ffff << 32),
+            ("AM", d.with_am(0x3f).into(), 0x3f << 64),
+            ("IH", d.with_ih(true).into(), 0x40 << 64),
+            ("ADDR", d.with_page(PAGES).into(), ADDRESS),
+        ],
+        PasidIotlbDescriptor::RESERVED,
+    );
+}
+
+#[test]
+fn pasid_cache_descriptor_has_its_fields() {
+    let d = PasidCacheDescriptor::new();
+    check(
+        &[
+            ("G", d.with_granularity(3).into(), 0x30),
+            ("DID", d.with_did(0xffff).into(), 0xffff_0000),
+            ("PASID", d.with_pasid(0xf_ffff).into(), 0xf_ffff << 32),
+        ],
+        PasidCacheDescriptor::RESERVED,
+    );
+}
+
+#[test]
+fn page_response_descriptor_has_its_fields() {
+    let d = PageResponseDescriptor::new();
+    check(
+        &[
+            ("PP", d.with_pasid_present(true).into(), 0x10),
+            ("RC", d.with_code(0xf).into(), 0xf000),
+            ("RID", d.with_rid(0xffff).into(), 0xffff_0000),
+            ("PASID", d.with_pasid(0xf_ffff).into(), 0xf_ffff << 32),
+            ("ignored", d.with_ignored(true).into(), 4 << 64),
+            ("PRGI", d.with_prgi(0x1ff).into(), 0xff8 << 64),
+        ],
+        PageResponseDescriptor::RESERVED,
+    );
+}
