@@ -39,6 +39,12 @@ pub struct Counters {
     pub device_tlb_time_outs: u64,
     /// Steps of the queue in which a device answered an invalidation wrongly.
     pub device_tlb_errors: u64,
+    /// Translation requests of devices.
+    pub translation_requests: u64,
+    /// Page requests of devices.
+    pub page_requests: u64,
+    /// Page requests that found no place in the queue.
+    pub page_requests_lost: u64,
     /// Answers to page requests that software sent.
     pub page_responses: u64,
     /// Wait descriptors that were completed.
@@ -110,6 +116,9 @@ pub(crate) struct Tally {
     interrupt_entries: AtomicU64,
     pub(crate) device_tlb_time_outs: AtomicU64,
     pub(crate) device_tlb_errors: AtomicU64,
+    pub(crate) translation_requests: AtomicU64,
+    pub(crate) page_requests: AtomicU64,
+    pub(crate) page_requests_lost: AtomicU64,
     pub(crate) page_responses: AtomicU64,
     pub(crate) waits: AtomicU64,
     pub(crate) waits_aborted: AtomicU64,
@@ -133,6 +142,9 @@ impl Default for Tally {
             interrupt_entries: AtomicU64::default(),
             device_tlb_time_outs: AtomicU64::default(),
             device_tlb_errors: AtomicU64::default(),
+            translation_requests: AtomicU64::default(),
+            page_requests: AtomicU64::default(),
+            page_requests_lost: AtomicU64::default(),
             page_responses: AtomicU64::default(),
             waits: AtomicU64::default(),
             waits_aborted: AtomicU64::default(),
@@ -205,6 +217,9 @@ impl Tally {
             interrupt_invalidations: get(&self.interrupt_entries),
             device_tlb_time_outs: get(&self.device_tlb_time_outs),
             device_tlb_errors: get(&self.device_tlb_errors),
+            translation_requests: get(&self.translation_requests),
+            page_requests: get(&self.page_requests),
+            page_requests_lost: get(&self.page_requests_lost),
             page_responses: get(&self.page_responses),
             waits: get(&self.waits),
             waits_aborted: get(&self.waits_aborted),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The unit's own interrupts: the fault event and the invalidation completion event.
+//! The unit's own interrupts: the fault event, the invalidation completion event and the page request event.
 //!
 //! An event that is due becomes a message at once, or, while masked, stays pending and becomes one when unmasked. The
 //! messages are not remapped. Pure functions over the registers.
@@ -18,6 +18,8 @@ impl Event {
     pub(crate) const FAULT: Self = Self(offset::FECTL);
     /// A wait descriptor that asks for an interrupt completed.
     pub(crate) const COMPLETION: Self = Self(offset::IECTL);
+    /// A page request was queued, or found the queue full.
+    pub(crate) const PAGE_REQUEST: Self = Self(offset::PECTL);
 
     /// The cause has occurred: returns the message to send, if it may be sent now.
     pub(crate) fn raise(

@@ -21,6 +21,7 @@ pub mod interrupt;
 pub mod invalidation;
 pub mod memory;
 pub mod msi;
+pub mod page_request;
 pub mod request;
 pub mod spec;
 #[cfg(any(test, feature = "testing"))]

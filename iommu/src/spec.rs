@@ -14,6 +14,7 @@ pub mod descriptor;
 pub mod first_stage;
 pub mod interrupt_request;
 pub mod irte;
+pub mod page_request;
 pub mod pasid_directory;
 pub mod pasid_entry;
 pub mod regs;

@@ -73,6 +73,10 @@ impl State {
             offset::IECTL if caps.queued_invalidation() => {
                 Outcome::sending(Event::COMPLETION.send(&mut self.registers, caps))
             }
+            offset::PECTL if caps.page_requests() => {
+                Outcome::sending(Event::PAGE_REQUEST.send(&mut self.registers, caps))
+            }
+            offset::PRS if caps.page_requests() => self.page_status_written(),
             offset::ICS => self.completion_status_written(),
             offset::IQA => self.queue_address_written(caps),
             _ if map.is_fault_word(offset) => self.fault_record_written(map),

@@ -9,6 +9,7 @@
 
 mod commands;
 mod drain;
+mod page_requests;
 
 use crate::ats::{AtsEndpoint, Endpoints};
 use crate::capabilities::Capabilities;
@@ -60,6 +61,8 @@ pub struct Unit {
     turns: Turns,
     /// Held by the thread that drains the queue. Order: role, turn, state.
     drainer_role: Turns,
+    /// Held while a page request is on its way into the queue. Order: turn, page queue, state.
+    page_queue: Mutex<()>,
     shell: Mutex<Shell>,
 }
 
@@ -94,6 +97,7 @@ impl Unit {
             tally: Tally::default(),
             turns: Turns::default(),
             drainer_role: Turns::default(),
+            page_queue: Mutex::default(),
             shell: Mutex::new(shell),
         })
     }

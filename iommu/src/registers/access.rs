@@ -86,6 +86,10 @@ impl RegisterMap {
             map.add_queue();
             map.add_event(offset::IECTL, capabilities);
         }
+        if capabilities.page_requests() {
+            map.add_page_queue();
+            map.add_event(offset::PECTL, capabilities);
+        }
         if capabilities.interrupt_remapping() {
             let eime = u32::from(capabilities.extended_interrupt_mode()) << 11;
             map.add(offset::IRTA, Access::writable(0xffff_f00f | eime));
@@ -196,5 +200,13 @@ impl RegisterMap {
         self.add(offset::IQA, Access::writable(0xffff_f807));
         self.add(offset::IQA + 4, Access::writable(u32::MAX));
         self.add(offset::ICS, Access::write_1_clears(1));
+    }
+    fn add_page_queue(&mut self) {
+        self.add(offset::PQH, Access::writable(0x7_ffe0));
+        self.add(offset::PQT, Access::writable(0x7_ffe0));
+        // Page, PQS.
+        self.add(offset::PQA, Access::writable(0xffff_f007));
+        self.add(offset::PQA + 4, Access::writable(u32::MAX));
+        self.add(offset::PRS, Access::write_1_clears(0x3));
     }
 }

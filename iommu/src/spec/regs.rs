@@ -19,6 +19,9 @@ mod iqt;
 mod irta;
 mod iva;
 pub mod offset;
+mod pqa;
+mod pqt;
+mod prs;
 mod rtaddr;
 
 pub use cap::Cap;
@@ -36,6 +39,9 @@ pub use iqercd::QueueErrorRecord;
 pub use iqt::QueueOffset;
 pub use irta::InterruptTableAddress;
 pub use iva::InvalidateAddress;
+pub use pqa::PageQueueAddress;
+pub use pqt::PageQueueOffset;
+pub use prs::PageRequestStatus;
 pub use rtaddr::RootTableAddress;
 
 #[cfg(test)]

@@ -118,6 +118,9 @@ impl Unit {
     /// Completes the wait descriptor that stands at `at`. The head is behind it already, because software may use the
     /// whole queue as soon as it sees the status.
     fn complete(&self, wait: &Wait, at: u16) {
+        if wait.drain {
+            self.drain_page_requests();
+        }
         if let Some((address, status)) = wait.status
             && self.memory.store_u32(address, status).is_err()
         {

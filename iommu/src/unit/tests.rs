@@ -8,6 +8,7 @@ mod drain;
 mod events;
 mod faults;
 mod invalidation;
+mod page_requests;
 mod properties;
 mod queue;
 

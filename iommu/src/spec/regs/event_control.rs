@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Event control registers: FECTL (0x38) for faults, IECTL (0xA0) for completed invalidations (32 bits).
+//! Event control registers: FECTL (0x38) for faults, IECTL (0xA0) for completed invalidations, PECTL (0xE0) for page
+//! requests (32 bits).
 
 use bitfield_struct::bitfield;
 

@@ -34,6 +34,17 @@ pub const IQERCD: u16 = 0xb0;
 /// Interrupt remapping table address, 64 bits.
 pub const IRTA: u16 = 0xb8;
 
+/// Page request queue head, 64 bits.
+pub const PQH: u16 = 0xc0;
+/// Page request queue tail, 64 bits.
+pub const PQT: u16 = 0xc8;
+/// Page request queue address, 64 bits.
+pub const PQA: u16 = 0xd0;
+/// Page request status, 32 bits.
+pub const PRS: u16 = 0xdc;
+/// Page request event control, 32 bits; data, address and upper address follow it.
+pub const PECTL: u16 = 0xe0;
+
 /// From an event control register to its message data.
 pub const EVENT_DATA: u16 = 0x4;
 /// From an event control register to its message address.

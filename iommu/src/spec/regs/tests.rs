@@ -153,3 +153,24 @@ fn fault_record_has_its_fields() {
         ("F", frcd.with_f(true), 1 << 127),
     ]);
 }
+
+#[test]
+fn page_request_registers_have_their_fields() {
+    let prs = PageRequestStatus::new();
+    let pqa = PageQueueAddress::new();
+    check(&[
+        ("PRS.PPR", u128::from(u32::from(prs.with_ppr(true))), 1),
+        ("PRS.PRO", u128::from(u32::from(prs.with_pro(true))), 2),
+        ("PQA.PQS", bits(pqa.with_pqs(7)), 7),
+        (
+            "PQA.PQA",
+            bits(pqa.with_page((1 << 52) - 1)),
+            0xffff_ffff_ffff_f000,
+        ),
+        (
+            "PQT.PQT",
+            bits(PageQueueOffset::new().with_index(0x3fff)),
+            0x7_ffe0,
+        ),
+    ]);
+}
