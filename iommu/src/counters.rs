@@ -15,6 +15,8 @@ pub struct Counters {
     pub translator: TranslatorCounters,
     /// Interrupts that were remapped or passed.
     pub interrupts: u64,
+    /// Interrupts among them whose entry says that they are to be posted.
+    pub posted: u64,
     /// Blocked requests and interrupts by reason, in the order of the reason codes; reasons that never occurred are absent.
     pub faults: Vec<(FaultReason, u64)>,
     /// Faults that no fault recording register was free for.
@@ -105,6 +107,7 @@ impl ShardedCounter {
 pub(crate) struct Tally {
     pub(crate) interrupts: ShardedCounter,
     faults: [AtomicU64; 256],
+    pub(crate) posted: AtomicU64,
     pub(crate) faults_lost: AtomicU64,
     pub(crate) events: AtomicU64,
     context: AtomicU64,
@@ -131,6 +134,7 @@ impl Default for Tally {
         Self {
             interrupts: ShardedCounter::default(),
             faults: std::array::from_fn(|_| AtomicU64::new(0)),
+            posted: AtomicU64::default(),
             faults_lost: AtomicU64::default(),
             events: AtomicU64::default(),
             context: AtomicU64::default(),
@@ -201,6 +205,7 @@ impl Tally {
             translations: translator.translations,
             translator,
             interrupts: self.interrupts.get(),
+            posted: get(&self.posted),
             faults: FaultReason::ALL
                 .iter()
                 .map(|&reason| (reason, get(&self.faults[usize::from(reason.code())])))

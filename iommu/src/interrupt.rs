@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Interrupt remapping (Interrupt Remapping): from a request of a device or an IOAPIC to the message for the processors.
-//! Pure functions; [`crate::translator`] applies them in the order of this file and keeps entries between.
-//!
-//! Not supported: posted entries.
+//! Pure functions; [`crate::translator`] applies them in the order of this file and keeps entries between. What posting does
+//! to memory is the last step and [`posted`]'s.
+
+pub mod posted;
 
 use crate::capabilities::Capabilities;
 use crate::fault::FaultReason;
@@ -13,10 +14,12 @@ use crate::spec::interrupt_request::{
     ADDRESS_HEAD, MessageAddress, MessageData, RequestAddress, RequestData,
 };
 use crate::spec::irte::{
-    ENTRY_SIZE, Irte, IrteHigh, IrteLow, VALIDATE_BUS, VALIDATE_NOTHING, VALIDATE_SOURCE,
+    ENTRY_SIZE, Irte, IrteHigh, IrteLow, PostedIrteHigh, PostedIrteLow, VALIDATE_BUS,
+    VALIDATE_NOTHING, VALIDATE_SOURCE,
 };
 use crate::translate::Blocked;
 use crate::translator::{InterruptMode, InterruptTable};
+use posted::Posting;
 use vm_memory::GuestAddress;
 
 /// What a request asks for.
@@ -31,6 +34,31 @@ pub enum Routing {
         /// The entry.
         index: u16,
     },
+}
+
+/// Where an interrupt goes that is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// To the processors, as this message.
+    Message(MsiMessage),
+    /// Into memory.
+    Posted {
+        /// What to do there.
+        posting: Posting,
+        /// The index that the record of a failure shows.
+        index: u16,
+    },
+}
+
+impl Delivery {
+    /// The message, if it is one.
+    #[must_use]
+    pub const fn message(self) -> Option<MsiMessage> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Posted { .. } => None,
+        }
+    }
 }
 
 /// An interrupt is blocked.
@@ -109,17 +137,25 @@ pub fn read_entry<M: PhysMem + ?Sized>(
     if !entry.low.present() {
         return Err(Blocked::qualified(FaultReason::IrteNotPresent, fpd));
     }
-    if has_reserved_bits(entry, table.extended) {
+    if has_reserved_bits(entry, capabilities, table.extended) {
         return Err(Blocked::qualified(FaultReason::IrteReserved, fpd));
     }
     Ok(entry)
 }
 
-/// Whether a present entry sets bits that are reserved. No unit of ours offers posted interrupts, so IM is one of them.
-fn has_reserved_bits(entry: Irte, extended: bool) -> bool {
+/// Whether a present entry sets bits that are reserved. IM is one of them where posting is not offered.
+fn has_reserved_bits(entry: Irte, capabilities: &Capabilities, extended: bool) -> bool {
+    if entry.low.posted() {
+        let low = PostedIrteLow::from_bits(entry.low.into_bits());
+        let high = PostedIrteHigh::from_bits(entry.high.into_bits());
+        return !capabilities.posted_interrupts()
+            || low.reserved_0() != 0
+            || low.reserved_1() != 0
+            || low.reserved_2() != 0
+            || high.reserved() != 0;
+    }
     let destination = entry.low.destination();
-    entry.low.posted()
-        || entry.low.reserved_0() != 0
+    entry.low.reserved_0() != 0
         || entry.low.reserved_1() != 0
         || entry.high.reserved() != 0
         || !extended && destination & !0xff00 != 0
@@ -156,27 +192,41 @@ pub fn validate(entry: Irte, source: SourceId) -> Result<(), Blocked> {
     }
 }
 
-/// The message that an entry stands for. Without extended mode the destination has 8 bits.
+/// Where an interrupt through entry `index` goes. Without extended mode the destination has 8 bits.
 #[must_use]
-pub fn deliver(entry: Irte, extended: bool) -> MsiMessage {
+pub fn deliver(entry: Irte, index: u16, extended: bool) -> Delivery {
+    if entry.low.posted() {
+        let posting = Posting::of(entry, extended);
+        return Delivery::Posted { posting, index };
+    }
     let entry = entry.low;
     let destination = if extended {
         entry.destination()
     } else {
         entry.destination() >> 8 & 0xff
     };
-    let [destination_low, ..] = destination.to_le_bytes();
-    let address = MessageAddress::new()
-        .with_head(ADDRESS_HEAD)
-        .with_destination_low(destination_low)
-        .with_destination_high(destination >> 8)
-        .with_redirection_hint(entry.redirection_hint())
-        .with_logical(entry.logical());
     let data = MessageData::new()
         .with_vector(entry.vector())
         .with_delivery_mode(entry.delivery_mode())
         .with_assert(true)
         .with_level_triggered(entry.level_triggered());
+    let message = message(destination, data);
+    let address = MessageAddress::from_bits(message.address)
+        .with_redirection_hint(entry.redirection_hint())
+        .with_logical(entry.logical());
+    Delivery::Message(MsiMessage {
+        address: address.into_bits(),
+        ..message
+    })
+}
+
+/// A message to one processor by its APIC id.
+fn message(destination: u32, data: MessageData) -> MsiMessage {
+    let [destination_low, ..] = destination.to_le_bytes();
+    let address = MessageAddress::new()
+        .with_head(ADDRESS_HEAD)
+        .with_destination_low(destination_low)
+        .with_destination_high(destination >> 8);
     MsiMessage {
         address: address.into_bits(),
         data: data.into_bits(),

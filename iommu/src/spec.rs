@@ -17,6 +17,7 @@ pub mod irte;
 pub mod page_request;
 pub mod pasid_directory;
 pub mod pasid_entry;
+pub mod posted_descriptor;
 pub mod regs;
 pub mod root;
 pub mod scalable_context;

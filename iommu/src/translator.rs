@@ -31,7 +31,7 @@ use crate::capabilities::Capabilities;
 use crate::dma::DmaSpace;
 use crate::fault::{Fault, FaultSubject};
 use crate::ids::SourceId;
-use crate::interrupt::{self, InterruptBlocked, Routing};
+use crate::interrupt::{self, Delivery, InterruptBlocked, Routing};
 use crate::memory::PhysMem;
 use crate::msi::MsiMessage;
 use crate::request::{Request, Translation};
@@ -177,12 +177,11 @@ impl Translator {
         InterruptSection(guard)
     }
 
-    /// Remaps one interrupt. The message may be delivered until the end of the interrupt section in which it was asked
-    /// for.
+    /// Remaps one interrupt. It may be delivered until the end of the interrupt section in which it was asked for.
     ///
     /// # Errors
     /// The interrupt is blocked.
-    pub fn remap(&self, source: SourceId, message: MsiMessage) -> Result<MsiMessage, Fault> {
+    pub fn remap(&self, source: SourceId, message: MsiMessage) -> Result<Delivery, Fault> {
         self.interrupt(source, message).map_err(|refusal| {
             let index = refusal.index;
             fault(refusal.blocked, FaultSubject::Interrupt { source, index })
@@ -229,11 +228,11 @@ impl Translator {
         &self,
         source: SourceId,
         message: MsiMessage,
-    ) -> Result<MsiMessage, InterruptBlocked> {
+    ) -> Result<Delivery, InterruptBlocked> {
         let stamp = self.entries.stamp();
         let mode = self.interrupt_mode();
         let Routing::Remapped { table, index } = interrupt::route(&mode, message)? else {
-            return Ok(message);
+            return Ok(Delivery::Message(message));
         };
         let refusal = |blocked| InterruptBlocked { blocked, index };
         let entry = if let Some(entry) = self.entries.get(index) {
@@ -247,7 +246,7 @@ impl Translator {
             entry
         };
         interrupt::validate(entry, source).map_err(refusal)?;
-        Ok(interrupt::deliver(entry, table.extended))
+        Ok(interrupt::deliver(entry, index, table.extended))
     }
 
     fn interrupt_mode(&self) -> InterruptMode {

@@ -15,9 +15,11 @@ use crate::ats::{AtsEndpoint, Endpoints};
 use crate::capabilities::Capabilities;
 use crate::counters::{Counters, Tally, count};
 use crate::dma::{DmaSpace, Translate};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultSubject};
 use crate::fault_log::Logged;
 use crate::ids::{Pasid, Requester, SourceId};
+use crate::interrupt::Delivery;
+use crate::interrupt::posted::Posting;
 use crate::memory::{PhysMem, Ram};
 use crate::msi::{MsiMessage, MsiSink};
 use crate::rate_limit;
@@ -188,19 +190,26 @@ impl Unit {
         }
     }
 
-    /// Remaps an interrupt that is being sent; `None` when it is blocked, which is then recorded.
+    /// Remaps an interrupt that is being sent, and posts it where its entry says so. Returns what is to be delivered: `None`
+    /// when it is blocked, which is then recorded, or posted without a notification.
     pub fn remap(&self, source: SourceId, message: MsiMessage) -> Option<MsiMessage> {
         self.tally.interrupts.add();
-        self.translator
+        let delivery = self
+            .translator
             .remap(source, message)
             .map_err(|fault| self.record(&fault))
-            .ok()
+            .ok()?;
+        match delivery {
+            Delivery::Message(message) => Some(message),
+            Delivery::Posted { posting, index } => self.post(source, index, &posting),
+        }
     }
 
-    /// What an interrupt would be remapped to, for a route that is computed in advance. Records nothing.
+    /// What an interrupt would be remapped to, for a route that is computed in advance. Records nothing. An interrupt that
+    /// is posted has no such route.
     #[must_use]
     pub fn peek_remap(&self, source: SourceId, message: MsiMessage) -> Option<MsiMessage> {
-        self.translator.remap(source, message).ok()
+        self.translator.remap(source, message).ok()?.message()
     }
 
     /// Puts the unit back to its state after power-on. Waits for the operation that is under way; what is still queued is
@@ -217,6 +226,21 @@ impl Unit {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.tally.snapshot(self.translator.counters())
+    }
+
+    fn post(&self, source: SourceId, index: u16, posting: &Posting) -> Option<MsiMessage> {
+        count(&self.tally.posted);
+        match posting.post(&*self.memory, &self.capabilities) {
+            Ok(notification) => notification,
+            Err(reason) => {
+                self.record(&Fault {
+                    reason,
+                    subject: FaultSubject::Interrupt { source, index },
+                    record: !posting.fault_processing_disabled,
+                });
+                None
+            }
+        }
     }
 
     fn shell(&self) -> MutexGuard<'_, Shell> {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Interrupt remapping table entry (Interrupt Remapping Table Entry): 16 bytes, in the format for remapped interrupts.
-//!
-//! Not here: the format for posted interrupts (IM = 1).
+//! Interrupt remapping table entry (Interrupt Remapping Table Entry): 16 bytes, in the format for remapped interrupts and,
+//! where IM is set, in that for posted ones.
 
 use bitfield_struct::bitfield;
 
@@ -61,6 +60,46 @@ pub struct IrteHigh {
     pub reserved: u64,
 }
 
+/// The low word of an entry in the format for posted interrupts.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct PostedIrteLow {
+    /// P: the entry is present.
+    pub present: bool,
+    /// FPD: qualified faults of this entry are not recorded.
+    pub fault_processing_disabled: bool,
+    #[bits(6)]
+    pub reserved_0: u8,
+    #[bits(4)]
+    pub available: u8,
+    #[bits(2)]
+    pub reserved_1: u8,
+    /// URG: notify although notifications are suppressed.
+    pub urgent: bool,
+    /// IM: the entry has this format.
+    pub posted: bool,
+    /// VV: the vector that is posted.
+    pub vector: u8,
+    #[bits(14)]
+    pub reserved_2: u16,
+    /// PDA bits 31:6: address of the posted-interrupt descriptor.
+    #[bits(26)]
+    pub descriptor_low: u32,
+}
+
+/// The high word of an entry in the format for posted interrupts.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct PostedIrteHigh {
+    /// SID, SQ and SVT, as in the other format.
+    #[bits(20)]
+    pub validation: u32,
+    #[bits(12)]
+    pub reserved: u16,
+    /// PDA bits 63:32.
+    pub descriptor_high: u32,
+}
+
 /// A whole entry as it stood in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Irte {
@@ -97,6 +136,45 @@ mod tests {
                 (vector, with_vector, 23, 16),
                 (reserved_1, with_reserved_1, 31, 24),
                 (destination, with_destination, 63, 32),
+            ]
+        );
+    }
+
+    #[test]
+    fn posted_irte_low_fields_match_the_table() {
+        assert_fields!(
+            PostedIrteLow,
+            u64,
+            [
+                (present, with_present, 0, 0),
+                (
+                    fault_processing_disabled,
+                    with_fault_processing_disabled,
+                    1,
+                    1
+                ),
+                (reserved_0, with_reserved_0, 7, 2),
+                (available, with_available, 11, 8),
+                (reserved_1, with_reserved_1, 13, 12),
+                (urgent, with_urgent, 14, 14),
+                (posted, with_posted, 15, 15),
+                (vector, with_vector, 23, 16),
+                (reserved_2, with_reserved_2, 37, 24),
+                (descriptor_low, with_descriptor_low, 63, 38),
+            ]
+        );
+    }
+
+    /// Positions in the entry are 64 higher.
+    #[test]
+    fn posted_irte_high_fields_match_the_table() {
+        assert_fields!(
+            PostedIrteHigh,
+            u64,
+            [
+                (validation, with_validation, 19, 0),
+                (reserved, with_reserved, 31, 20),
+                (descriptor_high, with_descriptor_high, 63, 32),
             ]
         );
     }

@@ -4,6 +4,7 @@
 mod caching;
 mod dma_faults;
 mod interrupts;
+mod posted;
 mod properties;
 mod races;
 mod walks;

@@ -9,6 +9,7 @@ mod events;
 mod faults;
 mod invalidation;
 mod page_requests;
+mod posted;
 mod properties;
 mod queue;
 

@@ -44,7 +44,10 @@ fn send(bench: &Bench, source: SourceId, address: u64, data: u32) -> Outcome {
     bench
         .translator
         .remap(source, MsiMessage { address, data })
-        .map(|message| (message.address, message.data))
+        .map(|delivery| {
+            let message = delivery.message().unwrap();
+            (message.address, message.data)
+        })
         .map_err(|fault| {
             let FaultSubject::Interrupt {
                 source: blamed,
