@@ -5,15 +5,13 @@
 //! wrote them back. What the capabilities do not offer is ignored. The status bits show the new state only when the plan
 //! has been carried out.
 
-use crate::address::PAGE_SIZE;
 use crate::capabilities::Capabilities;
 use crate::queue::QueueSetup;
 use crate::spec::regs::{
     GlobalCommand, GlobalStatus, InterruptTableAddress, QueueAddress, RootTableAddress, offset,
 };
 use crate::state::State;
-use crate::translator::{InterruptMode, InterruptTable, RootPointer, TableMode};
-use vm_memory::GuestAddress;
+use crate::translator::{InterruptMode, InterruptTable, RootPointer};
 
 /// What a command asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +44,13 @@ pub(crate) fn begin(state: &mut State, caps: &Capabilities, command: GlobalComma
         .with_rtps(old.rtps() || command.srtp())
         .with_irtps(old.irtps() || sirtp);
     if command.srtp() {
-        state.root = root_pointer(state);
+        let address = state.registers.qword(offset::RTADDR);
+        state.root = RootPointer::taken_from(RootTableAddress::from_bits(address));
     }
     if sirtp {
-        state.interrupt_table = interrupt_table(state, caps);
+        let address = state.registers.qword(offset::IRTA);
+        state.interrupt_table =
+            InterruptTable::taken_from(InterruptTableAddress::from_bits(address), caps);
     }
     // The pointers are set when the status bits go from 0 to 1.
     state.registers.set_global_status(
@@ -57,12 +58,10 @@ pub(crate) fn begin(state: &mut State, caps: &Capabilities, command: GlobalComma
             .with_irtps(old.irtps() && !sirtp),
     );
     let translation = (status.tes() != old.tes() || status.tes() && command.srtp())
-        .then(|| status.tes().then_some(state.root));
+        .then(|| state.translation(status));
     let remapping = status.ires() != old.ires() || status.cfis() != old.cfis() || sirtp;
-    let interrupts = (remapping && (status.ires() || old.ires())).then_some(InterruptMode {
-        table: status.ires().then_some(state.interrupt_table),
-        compatibility_allowed: status.cfis(),
-    });
+    let interrupts =
+        (remapping && (status.ires() || old.ires())).then(|| state.interrupt_mode(status));
     Plan {
         translation,
         interrupts,
@@ -81,26 +80,4 @@ pub(crate) fn finish(state: &mut State, plan: &Plan) {
         state.set_queue_head(0);
     }
     state.registers.set_global_status(plan.status);
-}
-
-fn root_pointer(state: &State) -> RootPointer {
-    let address = RootTableAddress::from_bits(state.registers.qword(offset::RTADDR));
-    RootPointer {
-        table: GuestAddress(address.page() * PAGE_SIZE),
-        mode: match address.ttm() {
-            0 => TableMode::Legacy,
-            1 => TableMode::Scalable,
-            3 => TableMode::Abort,
-            _ => TableMode::Reserved,
-        },
-    }
-}
-
-fn interrupt_table(state: &State, caps: &Capabilities) -> InterruptTable {
-    let address = InterruptTableAddress::from_bits(state.registers.qword(offset::IRTA));
-    InterruptTable {
-        table: GuestAddress(address.page() * PAGE_SIZE),
-        entries: 2 << address.s(),
-        extended: address.eime() && caps.extended_interrupt_mode(),
-    }
 }

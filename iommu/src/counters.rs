@@ -55,6 +55,8 @@ pub struct Counters {
     pub waits_aborted: u64,
     /// Invalidation queue errors.
     pub queue_errors: u64,
+    /// States that were restored.
+    pub restores: u64,
     /// Register accesses that were ignored because of their size or alignment.
     pub bad_accesses: u64,
 }
@@ -126,6 +128,7 @@ pub(crate) struct Tally {
     pub(crate) waits: AtomicU64,
     pub(crate) waits_aborted: AtomicU64,
     queue_errors: AtomicU64,
+    pub(crate) restores: AtomicU64,
     bad_accesses: AtomicU64,
 }
 
@@ -153,6 +156,7 @@ impl Default for Tally {
             waits: AtomicU64::default(),
             waits_aborted: AtomicU64::default(),
             queue_errors: AtomicU64::default(),
+            restores: AtomicU64::default(),
             bad_accesses: AtomicU64::default(),
         }
     }
@@ -229,6 +233,7 @@ impl Tally {
             waits: get(&self.waits),
             waits_aborted: get(&self.waits_aborted),
             queue_errors: get(&self.queue_errors),
+            restores: get(&self.restores),
             bad_accesses: get(&self.bad_accesses),
         }
     }

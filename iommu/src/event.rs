@@ -21,6 +21,11 @@ impl Event {
     /// A page request was queued, or found the queue full.
     pub(crate) const PAGE_REQUEST: Self = Self(offset::PECTL);
 
+    /// Offset of the control register; of an event that the unit does not have, it is reserved space.
+    pub(crate) const fn control_offset(self) -> u16 {
+        self.0
+    }
+
     /// The cause has occurred: returns the message to send, if it may be sent now.
     pub(crate) fn raise(
         self,

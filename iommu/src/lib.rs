@@ -23,6 +23,7 @@ pub mod memory;
 pub mod msi;
 pub mod page_request;
 pub mod request;
+pub mod saved;
 pub mod spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

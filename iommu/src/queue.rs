@@ -54,7 +54,7 @@ impl QueueError {
 }
 
 /// Where the queue is: what GCMD.QIE takes from IQA.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueSetup {
     base: Gpa,
     /// Pages, a power of two.
@@ -70,6 +70,19 @@ impl QueueSetup {
             pages: 1 << address.qs(),
             wide: address.dw(),
         }
+    }
+
+    /// What IQA held.
+    pub(crate) fn address(self) -> QueueAddress {
+        QueueAddress::new()
+            .with_page(self.base.0 / PAGE_SIZE)
+            .with_dw(self.wide)
+            .with_qs(u8::try_from(self.pages.ilog2()).unwrap_or(0))
+    }
+
+    /// Whether the head, in units of 16 bytes, can be at `head`.
+    pub(crate) const fn can_hold_head(self, head: u16) -> bool {
+        (head as u32) < self.units() && (head as u32).is_multiple_of(self.stride())
     }
 
     /// Units of head and tail (16 bytes) in the queue.

@@ -27,6 +27,11 @@ impl Registers {
         self.words[usize::from(offset / 4)] = value;
     }
 
+    /// Every 32-bit word, from offset 0 on.
+    pub(crate) fn words(&self) -> &[u32] {
+        &self.words
+    }
+
     /// The 64-bit register at byte `offset`.
     pub(crate) fn qword(&self, offset: u16) -> u64 {
         u64::from(self.dword(offset + 4)) << 32 | u64::from(self.dword(offset))

@@ -10,8 +10,11 @@ use crate::event::Event;
 use crate::msi::MsiMessage;
 use crate::queue::{QueueError, QueueSetup};
 use crate::registers::{RegisterMap, Registers};
-use crate::spec::regs::{CompletionStatus, FaultStatus, QueueAddress, QueueErrorRecord, offset};
-use crate::translator::{InterruptTable, RootPointer};
+use crate::spec::regs::{
+    CompletionStatus, FaultStatus, GlobalStatus, InterruptTableAddress, QueueAddress,
+    QueueErrorRecord, RootTableAddress, offset,
+};
+use crate::translator::{InterruptMode, InterruptTable, RootPointer};
 
 /// The registers, and what the commands took over from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +51,26 @@ impl Outcome {
 
 impl State {
     /// The state after power-on.
-    pub(crate) fn cold(map: &RegisterMap) -> Self {
+    pub(crate) fn cold(map: &RegisterMap, caps: &Capabilities) -> Self {
         Self {
             registers: map.cold(),
-            root: RootPointer::default(),
-            interrupt_table: InterruptTable::default(),
-            queue: QueueSetup::default(),
+            root: RootPointer::taken_from(RootTableAddress::new()),
+            interrupt_table: InterruptTable::taken_from(InterruptTableAddress::new(), caps),
+            queue: QueueSetup::new(QueueAddress::new()),
             next_record: 0,
+        }
+    }
+
+    /// How DMA is translated where GSTS is `status`; `None` for not at all.
+    pub(crate) fn translation(&self, status: GlobalStatus) -> Option<RootPointer> {
+        status.tes().then_some(self.root)
+    }
+
+    /// How interrupts are treated where GSTS is `status`.
+    pub(crate) fn interrupt_mode(&self, status: GlobalStatus) -> InterruptMode {
+        InterruptMode {
+            table: status.ires().then_some(self.interrupt_table),
+            compatibility_allowed: status.cfis(),
         }
     }
 

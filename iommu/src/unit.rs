@@ -10,6 +10,7 @@
 mod commands;
 mod drain;
 mod page_requests;
+mod saving;
 
 use crate::ats::{AtsEndpoint, Endpoints};
 use crate::capabilities::Capabilities;
@@ -86,7 +87,7 @@ impl Unit {
         let capabilities = Arc::new(capabilities);
         let map = RegisterMap::new(&capabilities);
         let shell = Shell {
-            state: State::cold(&map),
+            state: State::cold(&map, &capabilities),
             drainers: Drainers::default(),
         };
         Arc::new(Self {
@@ -218,7 +219,7 @@ impl Unit {
         let _turn = self.turns.take();
         self.translator.set_translation(None);
         self.translator.set_interrupts(InterruptMode::default());
-        self.shell().state = State::cold(&self.map);
+        self.shell().state = State::cold(&self.map, &self.capabilities);
         self.outputs.interrupts.interrupts_changed();
     }
 

@@ -3,12 +3,12 @@
 
 use super::{Registers, halves};
 use crate::capabilities::Capabilities;
-use crate::spec::regs::offset;
+use crate::spec::regs::{GlobalStatus, offset};
 
 /// Major version 1, minor version 0.
 const VERSION: u32 = 0x10;
 
-/// Reset value and access types of the bits of one 32-bit word. Bits named in no mask are read-only.
+/// Reset value and access types of the bits of one 32-bit word. Bits named in no mask keep their reset value.
 #[derive(Clone, Copy, Debug, Default)]
 struct Access {
     /// Value after power-on.
@@ -19,33 +19,33 @@ struct Access {
     clear: u32,
     /// Bits that read as 0 whatever they hold.
     hidden: u32,
+    /// Bits that software cannot set and the unit does.
+    status: u32,
 }
 
 impl Access {
-    const fn read_only(reset: u32) -> Self {
+    fn read_only(reset: u32) -> Self {
         Self {
             reset,
-            write: 0,
-            clear: 0,
-            hidden: 0,
+            ..Self::default()
         }
     }
 
-    const fn writable(write: u32) -> Self {
+    fn status(status: u32) -> Self {
+        Self::default().with_status(status)
+    }
+
+    fn writable(write: u32) -> Self {
         Self {
-            reset: 0,
             write,
-            clear: 0,
-            hidden: 0,
+            ..Self::default()
         }
     }
 
-    const fn write_1_clears(clear: u32) -> Self {
+    fn write_1_clears(clear: u32) -> Self {
         Self {
-            reset: 0,
-            write: 0,
             clear,
-            hidden: 0,
+            ..Self::default()
         }
     }
 
@@ -55,6 +55,15 @@ impl Access {
 
     const fn with_reset(self, reset: u32) -> Self {
         Self { reset, ..self }
+    }
+
+    const fn with_status(self, status: u32) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Whether the word can come to hold `value`, as far as each bit alone tells.
+    const fn can_hold(self, value: u32) -> bool {
+        (value ^ self.reset) & !(self.write | self.clear | self.status) == 0
     }
 }
 
@@ -96,10 +105,12 @@ impl RegisterMap {
             map.add(offset::IRTA + 4, Access::writable(u32::MAX));
         }
         for index in 0..map.fault_record_count {
-            map.add(
-                map.fault_record(index) + 12,
-                Access::write_1_clears(1 << 31),
-            );
+            let record = map.fault_record(index);
+            map.add(record, Access::status(0xffff_f000));
+            map.add(record + 4, Access::status(u32::MAX));
+            map.add(record + 8, Access::status(0xf000_ffff));
+            let clear = Access::write_1_clears(1 << 31);
+            map.add(record + 12, clear.with_status(u32::MAX >> 1));
         }
         map
     }
@@ -108,6 +119,22 @@ impl RegisterMap {
     pub(crate) fn cold(&self) -> Registers {
         Registers {
             words: self.words.iter().map(|word| word.reset).collect(),
+        }
+    }
+
+    /// Registers with these contents, if there are as many words as there should be and each can hold its own; otherwise the
+    /// offset of the first that cannot.
+    pub(crate) fn with_words(&self, words: &[u32]) -> Result<Registers, u16> {
+        let good = |index: &usize| match (self.words.get(*index), words.get(*index)) {
+            (Some(access), Some(&value)) => access.can_hold(value),
+            _ => false,
+        };
+        let count = self.words.len().max(words.len());
+        match (0..count).find(|index| !good(index)) {
+            Some(index) => Err(u16::try_from(index * 4).unwrap_or(u16::MAX)),
+            None => Ok(Registers {
+                words: words.to_vec(),
+            }),
         }
     }
 
@@ -151,6 +178,7 @@ impl RegisterMap {
         self.add(offset::VER, Access::read_only(VERSION));
         self.add_read_only(offset::CAP, capabilities.cap().into_bits());
         self.add_read_only(offset::ECAP, capabilities.ecap().into_bits());
+        self.add(offset::GSTS, Access::status(offered_status(capabilities)));
         self.add(offset::RTADDR, Access::writable(0xffff_fc00));
         self.add(offset::RTADDR + 4, Access::writable(u32::MAX));
         // SID is write-only.
@@ -158,21 +186,21 @@ impl RegisterMap {
             offset::CCMD,
             Access::writable(u32::MAX).reading_0(0xffff_0000),
         );
-        // CIRG and FM; FM is write-only.
-        self.add(
-            offset::CCMD + 4,
-            Access::writable(0x6000_0003).reading_0(0x3),
-        );
-        // PFO, IQE, ICE, ITE.
-        self.add(offset::FSTS, Access::write_1_clears(0x71));
+        // CIRG and FM; FM is write-only. CAIG.
+        let context = Access::writable(0x6000_0003).reading_0(0x3);
+        self.add(offset::CCMD + 4, context.with_status(0x1800_0000));
+        // PFO, IQE, ICE, ITE. PPF, FRI.
+        let fault_status = Access::write_1_clears(0x71);
+        self.add(offset::FSTS, fault_status.with_status(0xff02));
         // AM, IH, ADDR.
         self.add(
             self.iva,
             Access::writable(0xffff_f07f).reading_0(0xffff_f07f),
         );
         self.add(self.iva + 4, Access::writable(u32::MAX).reading_0(u32::MAX));
-        // IIRG, DR, DW, DID.
-        self.add(self.iva + 12, Access::writable(0x3003_ffff));
+        // IIRG, DR, DW, DID. IAIG.
+        let iotlb = Access::writable(0x3003_ffff);
+        self.add(self.iva + 12, iotlb.with_status(0x0600_0000));
     }
 
     /// The four registers of an event.
@@ -182,7 +210,9 @@ impl RegisterMap {
         } else {
             0
         };
-        self.add(control, Access::writable(1 << 31).with_reset(1 << 31));
+        // IM. IP.
+        let masked = Access::writable(1 << 31).with_reset(1 << 31);
+        self.add(control, masked.with_status(1 << 30));
         self.add(control + offset::EVENT_DATA, Access::writable(0xffff));
         self.add(
             control + offset::EVENT_ADDRESS,
@@ -195,6 +225,10 @@ impl RegisterMap {
     }
 
     fn add_queue(&mut self) {
+        self.add(offset::IQH, Access::status(0x7_fff0));
+        // IQEI, and ITESID and ICESID.
+        self.add(offset::IQERCD, Access::status(0xf));
+        self.add(offset::IQERCD + 4, Access::status(u32::MAX));
         self.add(offset::IQT, Access::writable(0x7_fff0));
         // Page, DW, QS.
         self.add(offset::IQA, Access::writable(0xffff_f807));
@@ -209,4 +243,17 @@ impl RegisterMap {
         self.add(offset::PQA + 4, Access::writable(u32::MAX));
         self.add(offset::PRS, Access::write_1_clears(0x3));
     }
+}
+
+/// The bits of GSTS that the commands on offer set.
+fn offered_status(capabilities: &Capabilities) -> u32 {
+    let ir = capabilities.interrupt_remapping();
+    GlobalStatus::new()
+        .with_tes(true)
+        .with_rtps(true)
+        .with_qies(capabilities.queued_invalidation())
+        .with_ires(ir)
+        .with_irtps(ir)
+        .with_cfis(ir)
+        .into_bits()
 }

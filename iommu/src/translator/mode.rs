@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What software latched: where the tables are and how they are to be read.
 
-use crate::address::Gpa;
+use crate::address::{Gpa, PAGE_SIZE};
+use crate::capabilities::Capabilities;
+use crate::spec::regs::{InterruptTableAddress, RootTableAddress};
 use bitfield_struct::bitfield;
 
 /// How the root table is to be read (RTADDR.TTM).
@@ -27,6 +29,36 @@ pub struct RootPointer {
     pub mode: TableMode,
 }
 
+impl RootPointer {
+    /// What SRTP takes from RTADDR.
+    #[must_use]
+    pub const fn taken_from(address: RootTableAddress) -> Self {
+        Self {
+            table: vm_memory::GuestAddress(address.page() * PAGE_SIZE),
+            mode: match address.ttm() {
+                0 => TableMode::Legacy,
+                1 => TableMode::Scalable,
+                2 => TableMode::Reserved,
+                _ => TableMode::Abort,
+            },
+        }
+    }
+
+    /// What RTADDR held.
+    #[must_use]
+    pub const fn address(self) -> RootTableAddress {
+        let ttm = match self.mode {
+            TableMode::Legacy => 0,
+            TableMode::Scalable => 1,
+            TableMode::Reserved => 2,
+            TableMode::Abort => 3,
+        };
+        RootTableAddress::new()
+            .with_page(self.table.0 / PAGE_SIZE)
+            .with_ttm(ttm)
+    }
+}
+
 /// Where the interrupt remapping table is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InterruptTable {
@@ -36,6 +68,28 @@ pub struct InterruptTable {
     pub entries: u32,
     /// Destinations are 32-bit APIC ids (EIME).
     pub extended: bool,
+}
+
+impl InterruptTable {
+    /// What SIRTP takes from IRTA.
+    #[must_use]
+    pub const fn taken_from(address: InterruptTableAddress, capabilities: &Capabilities) -> Self {
+        Self {
+            table: vm_memory::GuestAddress(address.page() * PAGE_SIZE),
+            entries: 2 << address.s(),
+            extended: address.eime() && capabilities.extended_interrupt_mode(),
+        }
+    }
+
+    /// What IRTA held.
+    #[must_use]
+    pub fn address(self) -> InterruptTableAddress {
+        let size = self.entries.max(2).ilog2() - 1;
+        InterruptTableAddress::new()
+            .with_page(self.table.0 / PAGE_SIZE)
+            .with_eime(self.extended)
+            .with_s(u8::try_from(size).unwrap_or(0))
+    }
 }
 
 /// How interrupts are treated.

@@ -12,6 +12,7 @@ mod page_requests;
 mod posted;
 mod properties;
 mod queue;
+mod saved;
 
 use super::*;
 use crate::address::Iova;

@@ -43,7 +43,7 @@ impl PhysMem for Counting {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Write32(u64, u32),
     Write64(u64, u64),
     Descriptor(u64, u64, u64),
@@ -83,7 +83,7 @@ fn descriptor() -> impl Strategy<Value = (u64, u64)> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (offset(), any::<u32>()).prop_map(|(offset, value)| Step::Write32(offset, value)),
         2 => (offset(), any::<u64>()).prop_map(|(offset, value)| Step::Write64(offset, value)),
@@ -99,7 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn apply(bench: &Bench, memory: &Counting, step: &Step) {
+pub(super) fn apply(bench: &Bench, step: &Step) {
     match *step {
         Step::Write32(offset, value) => bench.w32(offset, value),
         Step::Write64(offset, value) => bench.w64(offset, value),
@@ -110,7 +110,7 @@ fn apply(bench: &Bench, memory: &Counting, step: &Step) {
             let mut bytes = [0; 16];
             bytes[..8].copy_from_slice(&qw0.to_le_bytes());
             bytes[8..].copy_from_slice(&qw1.to_le_bytes());
-            PhysMem::write(&memory.ram, GuestAddress(16 * index), &bytes).unwrap();
+            PhysMem::write(&*bench.ram, GuestAddress(16 * index), &bytes).unwrap();
         }
     }
 }
@@ -163,7 +163,7 @@ proptest! {
         let ram = Arc::new(memory.ram.clone());
         let bench = Bench { unit, ram, recorder };
         for step in &steps {
-            apply(&bench, &memory, step);
+            apply(&bench, step);
             check(&bench);
             // Two queues full, of the largest queue that the 64 KiB of RAM can hold.
             let reads = memory.reads.swap(0, Ordering::Relaxed);
