@@ -15,14 +15,18 @@ mod queue;
 mod saved;
 
 use super::*;
-use crate::address::Iova;
+use crate::address::{Iova, IovaRange};
+use crate::ats::{Completion, PageResponse};
 use crate::capabilities::{LegacyOptions, PasidBits, ScalableOptions};
+use crate::invalidation::DeviceSpaces;
 use crate::request::Access;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, ThreadId};
 use vm_memory::GuestAddress;
 
+/// A device that caches translations, in each bench.
+const CACHING: u16 = 0x10ff;
 /// Where the tests put their queue.
 const QUEUE: u64 = 0x4000;
 
@@ -32,6 +36,8 @@ struct Recorder {
     messages: Mutex<Vec<MsiMessage>>,
     changes: AtomicUsize,
     gate: Mutex<Option<Gate>>,
+    /// The device [`CACHING`] does not answer.
+    late: AtomicBool,
 }
 
 /// Tells that a notice has arrived, and on which thread, and holds it until told to go on.
@@ -55,6 +61,18 @@ impl InterruptListener for Recorder {
             gate.proceed.recv().unwrap();
         }
     }
+}
+
+impl AtsEndpoint for Recorder {
+    fn invalidate(&self, _: DeviceSpaces, _: IovaRange) -> Completion {
+        if self.late.load(Ordering::SeqCst) {
+            Completion::TimedOut
+        } else {
+            Completion::Completed
+        }
+    }
+
+    fn respond(&self, _: PageResponse) {}
 }
 
 struct Bench {
@@ -93,13 +111,22 @@ impl Bench {
 
     fn with_capabilities(capabilities: Capabilities) -> Self {
         let ram = Arc::new(Ram::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap());
+        Self::in_memory(capabilities, Arc::clone(&ram) as _, ram)
+    }
+
+    /// With this view of the memory for the unit.
+    fn in_memory(capabilities: Capabilities, memory: Arc<dyn PhysMem>, ram: Arc<Ram>) -> Self {
         let recorder = Arc::new(Recorder::default());
         let outputs = Outputs {
             events: Arc::clone(&recorder) as _,
             interrupts: Arc::clone(&recorder) as _,
         };
+        let unit = Unit::new(capabilities, memory, outputs);
+        let endpoint: Arc<dyn AtsEndpoint> = Arc::clone(&recorder) as _;
+        let requester = Arc::new(Requester::new(SourceId(CACHING)));
+        unit.register_endpoint(requester, &endpoint);
         Self {
-            unit: Unit::new(capabilities, Arc::clone(&ram) as _, outputs),
+            unit,
             ram,
             recorder,
         }

@@ -3,8 +3,7 @@
 
 use super::*;
 use crate::address::IovaRange;
-use crate::ats::{AtsEndpoint, Completion, PageResponse, ResponseCode};
-use crate::invalidation::DeviceSpaces;
+use crate::ats::ResponseCode;
 
 const FSTS: u64 = 0x34;
 const IQERCD: u64 = 0xb0;

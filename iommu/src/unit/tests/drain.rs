@@ -2,7 +2,6 @@
 //! The drain from several threads: what waits for it, what does not, and that nothing is lost.
 
 use super::*;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 
 /// A unit whose interrupt entry invalidations arrive at a gate.

@@ -4,6 +4,7 @@
 use super::*;
 use crate::address::Gpa;
 use crate::memory::MemoryError;
+use crate::page_request::PageRequest;
 use proptest::prelude::*;
 use std::sync::atomic::AtomicU64;
 
@@ -49,6 +50,12 @@ pub(super) enum Step {
     Descriptor(u64, u64, u64),
     Tail(u32),
     Fault(u64),
+    PageRequest {
+        group: u16,
+        last: bool,
+    },
+    /// Whether the device that caches is late from now on.
+    Late(bool),
     Reset,
 }
 
@@ -57,7 +64,7 @@ fn offset() -> impl Strategy<Value = u64> {
     prop_oneof![
         8 => prop::sample::select(vec![
             0x18u64, 0x20, 0x28, 0x2c, 0x34, 0x38, 0x3c, 0x40, 0x88, 0x90, 0x9c, 0xa0, 0xb8, 0xf0, 0xf8, 0xfc, 0x22c,
-            0x23c, 0x29c,
+            0x23c, 0x29c, 0xc0, 0xc8, 0xd0, 0xdc, 0xe0, 0xe4, 0xe8,
         ]),
         1 => 0u64..0x1010,
     ]
@@ -78,6 +85,8 @@ fn descriptor() -> impl Strategy<Value = (u64, u64)> {
         4 => prop::sample::select(vec![
             (0x11u64, 0u64), (0x0007_0031, 0), (0xd2, 0), (0xe2, 0), (0xf2, 0x1000), (0x04, 0), (0x14, 0),
             (0x45, 0), (0x35 | 2 << 32, 0x8000), (0x25 | 2 << 32, 0x10_0000), (0x03, 0), (0x26, 0),
+            (0x10ff_0000_0003, 0x1001), (0x1_10ff_0008, 0), (0x0007_0037, 0), (0x1_0007_0036, 0x1000), (0x1_10ff_0019, 8),
+            (0xa5 | 2 << 32, 0x8000),
         ]),
         1 => (any::<u64>(), any::<u64>()),
     ]
@@ -95,6 +104,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         6 => (0u32..0x40).prop_map(|index| Step::Tail(index * 16)),
         1 => any::<u32>().prop_map(Step::Tail),
         2 => any::<u64>().prop_map(Step::Fault),
+        2 => (0u16..512, any::<bool>()).prop_map(|(group, last)| Step::PageRequest { group, last }),
+        1 => any::<bool>().prop_map(Step::Late),
         1 => Just(Step::Reset),
     ]
 }
@@ -105,6 +116,13 @@ pub(super) fn apply(bench: &Bench, step: &Step) {
         Step::Write64(offset, value) => bench.w64(offset, value),
         Step::Tail(tail) => bench.w32(0x88, tail),
         Step::Fault(address) => bench.fault(0x10, address, Access::Write),
+        Step::PageRequest { group, last } if bench.unit.capabilities.page_requests() => {
+            bench.unit.enqueue(&page_request(group, last));
+        }
+        Step::PageRequest { group, last } => {
+            bench.unit.page_request(&page_request(group, last));
+        }
+        Step::Late(late) => bench.recorder.late.store(late, Ordering::SeqCst),
         Step::Reset => bench.unit.reset(),
         Step::Descriptor(index, qw0, qw1) => {
             let mut bytes = [0; 16];
@@ -112,6 +130,20 @@ pub(super) fn apply(bench: &Bench, step: &Step) {
             bytes[8..].copy_from_slice(&qw1.to_le_bytes());
             PhysMem::write(&*bench.ram, GuestAddress(16 * index), &bytes).unwrap();
         }
+    }
+}
+
+fn page_request(group: u16, last: bool) -> PageRequest {
+    PageRequest {
+        source: SourceId(CACHING),
+        pasid: None,
+        address: Iova(0x5000),
+        read: true,
+        write: false,
+        execute: false,
+        privileged: false,
+        last,
+        group,
     }
 }
 
@@ -130,12 +162,10 @@ fn check(bench: &Bench) {
     }
     assert!(state.queue_view().is_none());
     assert!(head < 0x8_0000 && state.next_record < 8);
-    if fsts & 0x10 == 0 {
-        assert_eq!(
-            state.registers.dword(0xb0),
-            0,
-            "IQEI means nothing without IQE"
-        );
+    // Without its error, no part of IQERCD means anything.
+    let record = state.registers.qword(0xb0);
+    for (error, part) in [(0x10, 0xf), (0x40, 0xffff << 32), (0x20, 0xffff << 48)] {
+        assert!(fsts & error != 0 || record & part == 0);
     }
     if fsts & 0x73 == 0 {
         assert_eq!(
@@ -144,24 +174,31 @@ fn check(bench: &Bench) {
             "no event without a cause"
         );
     }
+    if state.registers.dword(0xdc) == 0 {
+        assert_eq!(state.registers.dword(0xe0) >> 30 & 1, 0);
+    }
+}
+
+/// What the units of the streams can do: legacy mode only, or everything.
+pub(super) fn capabilities() -> impl Strategy<Value = Capabilities> {
+    prop_oneof![
+        Just(*Bench::new().unit.capabilities()),
+        Just(*Bench::scalable().unit.capabilities()),
+    ]
 }
 
 proptest! {
     #[test]
-    fn random_streams_keep_the_unit_consistent(steps in prop::collection::vec(step(), 1..60)) {
+    fn random_streams_keep_the_unit_consistent(
+        capabilities in capabilities(),
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
         let memory = Arc::new(Counting {
             ram: Ram::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap(),
             reads: AtomicU64::new(0),
         });
-        let recorder = Arc::new(Recorder::default());
-        let outputs = Outputs {
-            events: Arc::clone(&recorder) as _,
-            interrupts: Arc::clone(&recorder) as _,
-        };
-        let capabilities = Capabilities::legacy(&LegacyOptions::default()).unwrap();
-        let unit = Unit::new(capabilities, Arc::clone(&memory) as _, outputs);
         let ram = Arc::new(memory.ram.clone());
-        let bench = Bench { unit, ram, recorder };
+        let bench = Bench::in_memory(capabilities, Arc::clone(&memory) as _, ram);
         for step in &steps {
             apply(&bench, step);
             check(&bench);

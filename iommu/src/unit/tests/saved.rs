@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Saving and restoring: a restored unit is the one that was saved, and nothing else can be restored.
 
-use super::properties::{Step, apply, step};
+use super::properties::{Step, apply, capabilities, step};
 use super::*;
 use crate::saved::{RestoreError, SavedUnit};
 use proptest::prelude::*;
@@ -291,12 +291,15 @@ proptest! {
     /// After any stream of accesses the unit can be restored, and goes on exactly like the one that was saved.
     #[test]
     fn restored_unit_goes_on_like_the_saved_one(
+        capabilities in capabilities(),
         before in prop::collection::vec(step(), 0..40),
         after in prop::collection::vec(step(), 0..40),
     ) {
-        let bench = Bench::new();
+        let bench = Bench::with_capabilities(capabilities);
         before.iter().for_each(|step| apply(&bench, step));
         let twin = twin(&bench);
+        let late = bench.recorder.late.load(Ordering::SeqCst);
+        twin.recorder.late.store(late, Ordering::SeqCst);
         twin.unit.restore(&bench.unit.save()).unwrap();
         bench.messages();
         twin.messages();
@@ -311,11 +314,12 @@ proptest! {
     /// A damaged value is refused, or is another state that a unit can be in.
     #[test]
     fn damaged_value_is_refused_or_harmless(
+        capabilities in capabilities(),
         before in prop::collection::vec(step(), 0..20),
         damage in damage(),
         after in prop::collection::vec(step(), 0..20),
     ) {
-        let bench = Bench::new();
+        let bench = Bench::with_capabilities(capabilities);
         before.iter().for_each(|step| apply(&bench, step));
         let mut saved = bench.unit.save();
         for (index, bits) in damage {
@@ -332,6 +336,6 @@ proptest! {
             Err(_) => prop_assert_eq!(bench.unit.save(), untouched),
         }
         apply(&bench, &Step::Reset);
-        prop_assert_eq!(bench.unit.save(), Bench::new().unit.save());
+        prop_assert_eq!(bench.unit.save(), Bench::with_capabilities(capabilities).unit.save());
     }
 }
