@@ -4,8 +4,9 @@
 //! Data in, bytes out. All structures that firmware may report are here except the SoC integrated device property
 //! structure, which software ignores.
 
+mod check;
+
 use crate::address::{Gpa, PAGE_SIZE};
-use std::collections::BTreeMap;
 
 /// Bytes before the first structure: the ACPI header, width, flags and reserved bytes.
 const FIXED_BYTES: usize = 48;
@@ -31,6 +32,17 @@ pub enum DmarError {
         "the DRHD that includes all PCI devices of segment {0} must be the last of the segment"
     )]
     NotLast(u16),
+    /// Two units have registers at the same place.
+    #[error(
+        "two remapping units cannot both have registers at {0:#x}: give each a block of its own"
+    )]
+    RegisterOverlap(u64),
+    /// Two units list the same device, IOAPIC or HPET.
+    #[error("two remapping units list the same {0:?}: each belongs to exactly one")]
+    TwoUnits(ScopeKind),
+    /// An affinity structure is for no unit.
+    #[error("an affinity is given for registers at {0:#x}, where no remapping unit is")]
+    NoSuchUnit(u64),
     /// A reserved memory region is not made of pages.
     #[error("the reserved memory region {base:#x} to {last:#x} is not made of whole pages")]
     Region {
@@ -199,7 +211,7 @@ impl Dmar {
         if !(12..=64).contains(&self.host_address_width) {
             return Err(DmarError::HostAddressWidth(self.host_address_width));
         }
-        self.check_order()?;
+        self.check()?;
         let mut bytes = Vec::with_capacity(FIXED_BYTES);
         bytes.extend(b"DMAR");
         bytes.extend([0; 4]);
@@ -226,19 +238,6 @@ impl Dmar {
             .fold(0u8, |sum, byte| sum.wrapping_add(*byte))
             .wrapping_neg();
         Ok(bytes)
-    }
-
-    /// No unit comes after the one that includes the rest of its segment.
-    fn check_order(&self) -> Result<(), DmarError> {
-        let mut complete = BTreeMap::new();
-        for structure in &self.structures {
-            if let Structure::Drhd(drhd) = structure
-                && complete.insert(drhd.segment, drhd.include_pci_all) == Some(true)
-            {
-                return Err(DmarError::NotLast(drhd.segment));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -125,12 +125,13 @@ fn root_port_structure_is_8_bytes_for_all_ports() {
 
 #[test]
 fn affinity_structure_is_20_bytes() {
-    let bytes = structure(Structure::Rhsa(Rhsa {
+    let rhsa = Structure::Rhsa(Rhsa {
         registers: GuestAddress(0xfed9_0000),
         proximity: 7,
-    }));
+    });
+    let bytes = bytes_of(vec![Structure::Drhd(drhd()), rhsa]).unwrap();
     assert_eq!(
-        bytes,
+        bytes[48 + 24..],
         [
             3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0xd9, 0xfe, 0, 0, 0, 0, 7, 0, 0, 0
         ]
@@ -182,12 +183,95 @@ fn register_block_must_be_a_page_above_0() {
     }
 }
 
-#[test]
-fn unit_after_the_one_that_includes_all_is_refused() {
-    let other = Drhd {
+/// A second unit for one endpoint.
+fn other() -> Drhd {
+    Drhd {
+        registers: GuestAddress(0xfed9_1000),
         include_pci_all: false,
+        scopes: vec![endpoint(&[(2, 0)])],
+        ..drhd()
+    }
+}
+
+fn units(units: [Drhd; 2]) -> Result<Vec<u8>, DmarError> {
+    bytes_of(units.map(Structure::Drhd).to_vec())
+}
+
+#[test]
+fn two_units_stand_one_after_the_other() {
+    let bytes = units([other(), drhd()]).unwrap();
+    assert_eq!(
+        bytes[48..],
+        [
+            &[0, 0, 24, 0, 0, 0, 0, 0][..],
+            &0xfed9_1000u64.to_le_bytes(),
+            &[1, 8, 0, 0, 0, 3, 2, 0],
+            &[0, 0, 24, 0, 1, 0, 0, 0],
+            &0xfed9_0000u64.to_le_bytes(),
+            &[3, 8, 0, 0, 4, 0xff, 0x1f, 7],
+        ]
+        .concat()
+    );
+}
+
+#[test]
+fn units_with_overlapping_registers_are_refused() {
+    let same = Drhd {
+        registers: GuestAddress(0xfed9_0000),
+        ..other()
+    };
+    let expected = Err(DmarError::RegisterOverlap(0xfed9_0000));
+    assert_eq!(units([same, drhd()]), expected);
+    let large = Drhd {
+        registers: GuestAddress(0xfed8_f000),
+        size: 1,
+        ..other()
+    };
+    assert_eq!(units([large.clone(), drhd()]), expected);
+    assert!(units([Drhd { size: 0, ..large }, drhd()]).is_ok());
+}
+
+#[test]
+fn device_of_two_units_is_refused() {
+    let ioapic = Drhd {
+        scopes: vec![Scope {
+            start_bus: 3,
+            ..drhd().scopes[0].clone()
+        }],
+        ..other()
+    };
+    assert_eq!(
+        units([ioapic, drhd()]),
+        Err(DmarError::TwoUnits(ScopeKind::Ioapic))
+    );
+    let both = Drhd {
+        scopes: other().scopes,
         ..drhd()
     };
+    assert_eq!(
+        units([other(), both.clone()]),
+        Err(DmarError::TwoUnits(ScopeKind::Endpoint))
+    );
+    let elsewhere = Drhd { segment: 1, ..both };
+    assert!(units([other(), elsewhere]).is_ok());
+}
+
+#[test]
+fn affinity_of_no_unit_is_refused() {
+    let rhsa = |registers| {
+        let rhsa = Rhsa {
+            registers: GuestAddress(registers),
+            proximity: 1,
+        };
+        bytes_of(vec![Structure::Drhd(drhd()), Structure::Rhsa(rhsa)])
+    };
+    assert!(rhsa(0xfed9_0000).is_ok());
+    assert_eq!(rhsa(0xfed9_1000), Err(DmarError::NoSuchUnit(0xfed9_1000)));
+}
+
+#[test]
+fn unit_after_the_one_that_includes_all_is_refused() {
+    let other = other();
     let elsewhere = Drhd {
         segment: 1,
         ..other.clone()
