@@ -18,6 +18,8 @@ pub struct FakeMem {
 struct State {
     words: BTreeMap<u64, u64>,
     failing: BTreeSet<u64>,
+    protected: BTreeSet<u64>,
+    races: Vec<(u64, u64)>,
     reads: u64,
 }
 
@@ -50,6 +52,17 @@ impl FakeMem {
     /// Makes a word that failed memory again.
     pub fn mend(&self, gpa: u64) {
         self.state().failing.remove(&(gpa & !7));
+    }
+
+    /// Makes the aligned 64-bit word at `gpa` refuse to be compared and exchanged from now on.
+    pub fn protect(&self, gpa: u64) {
+        self.state().protected.insert(gpa & !7);
+    }
+
+    /// Sets the aligned 64-bit word at `gpa` to `value` right before the next comparison with it. Several of one word come
+    /// one comparison after the other.
+    pub fn race(&self, gpa: u64, value: u64) {
+        self.state().races.push((gpa & !7, value));
     }
 
     /// How many reads there were, of whatever length.
@@ -137,8 +150,17 @@ impl PhysMem for FakeMem {
         current: u64,
         new: u64,
     ) -> Result<Result<u64, u64>, MemoryError> {
+        #[cfg(test)]
+        crate::sync::step();
         Self::aligned(gpa, 8)?;
         let mut state = self.access(gpa, 8)?;
+        if state.protected.contains(&gpa.0) {
+            return Err(MemoryError(gpa));
+        }
+        if let Some(next) = state.races.iter().position(|(at, _)| *at == gpa.0) {
+            let (_, value) = state.races.remove(next);
+            state.words.insert(gpa.0, value);
+        }
         let word = state.words.entry(gpa.0).or_insert(0);
         if *word == current {
             *word = new;

@@ -3,10 +3,12 @@
 
 mod caching;
 mod dma_faults;
+mod fault_matrix;
 mod interrupts;
 mod posted;
 mod properties;
 mod races;
+mod scalable;
 mod walks;
 
 use super::*;
