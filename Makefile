@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 # Everything but the Rust toolchain is installed by the lab itself where it may (root on a Debian), or named.
 
-.PHONY: demo test lint
+.PHONY: demo test lint fuzz
 
 # All set-up, then a guest that uses a disk through the unit; ends with "demo: pass".
 demo:
@@ -11,7 +11,20 @@ demo:
 test:
 	cargo lab test
 
+# Seconds for each target.
+SECS ?= 60
+
+# Every fuzz target for that long. cargo-fuzz passes compiler flags that the stable toolchain takes only when told to; the
+# sanitizers, which need more than that, have nothing to find in a crate without unsafe code. The driver needs a C++ compiler.
+fuzz:
+	cargo fuzz --version || cargo install cargo-fuzz --locked
+	set -e; for target in $$(cargo fuzz list); do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- \
+			-max_total_time=$(SECS) -max_len=4096 -timeout=30 -print_final_stats=1; \
+	done
+
 lint:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
