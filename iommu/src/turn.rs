@@ -44,6 +44,13 @@ impl Turns {
         (tickets.next - tickets.now).saturating_sub(1)
     }
 
+    /// Whether nobody has the turn.
+    #[cfg(test)]
+    pub(crate) fn is_free(&self) -> bool {
+        let tickets = self.lock();
+        tickets.next == tickets.now
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tickets> {
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -219,7 +219,9 @@ impl Unit {
         let _turn = self.turns.take();
         self.translator.set_translation(None);
         self.translator.set_interrupts(InterruptMode::default());
+        let page_queue = self.page_queue();
         self.shell().state = State::cold(&self.map, &self.capabilities);
+        drop(page_queue);
         self.outputs.interrupts.interrupts_changed();
     }
 

@@ -28,7 +28,8 @@ impl Unit {
         answer
     }
 
-    /// Takes a page request of a device. Call it with no DMA section open.
+    /// Takes a page request of a device. An answer that software gives comes to the device's
+    /// [`respond`](crate::ats::AtsEndpoint::respond), maybe before this returns.
     pub fn page_request(&self, request: &PageRequest) -> PageRequestOutcome {
         count(&self.tally.page_requests);
         if !self.capabilities.page_requests() {
@@ -76,7 +77,8 @@ impl Unit {
         (message, PageRequestOutcome::Queued)
     }
 
-    fn page_queue(&self) -> MutexGuard<'_, ()> {
+    /// Keeps page requests out of the queue until dropped.
+    pub(super) fn page_queue(&self) -> MutexGuard<'_, ()> {
         self.page_queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

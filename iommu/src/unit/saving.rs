@@ -5,7 +5,6 @@ use super::Unit;
 use crate::counters::count;
 use crate::saved::{RestoreError, SavedUnit};
 use crate::state::State;
-use std::sync::PoisonError;
 
 impl Unit {
     /// The architectural state. Waits for the operation that is under way; descriptors that are still queued stay queued, and
@@ -13,10 +12,7 @@ impl Unit {
     #[must_use]
     pub fn save(&self) -> SavedUnit {
         let _turn = self.turns.take();
-        let _page_queue = self
-            .page_queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _page_queue = self.page_queue();
         self.shell().state.save(&self.capabilities)
     }
 
@@ -33,10 +29,7 @@ impl Unit {
         self.translator.set_translation(state.translation(status));
         self.translator.set_interrupts(state.interrupt_mode(status));
         let duty = {
-            let _page_queue = self
-                .page_queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let _page_queue = self.page_queue();
             let shell = &mut *self.shell();
             shell.state = state;
             shell.assign()

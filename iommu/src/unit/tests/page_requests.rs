@@ -397,3 +397,19 @@ fn translation_request_records_why_it_is_refused() {
     assert_eq!(bench.r64(0x228), 0xd000_0144_8000_01fb);
     assert_eq!(bench.unit.counters().translation_requests, 1);
 }
+
+#[test]
+fn reset_waits_for_the_request_on_its_way() {
+    let bench = bench();
+    thread::scope(|scope| {
+        let on_its_way = bench.unit.page_queue.lock().unwrap();
+        let reset = scope.spawn(|| bench.unit.reset());
+        while bench.unit.turns.is_free() {
+            thread::yield_now();
+        }
+        assert!(!reset.is_finished());
+        assert_eq!(bench.r64(PQA), RING);
+        drop(on_its_way);
+    });
+    assert_eq!(bench.r64(PQA), 0);
+}

@@ -234,3 +234,59 @@ fn interrupt_entry_invalidation_tells_routes_and_others_do_not() {
     bench.w32(IQT, 0x50);
     assert_eq!(bench.changes(), 1);
 }
+
+#[test]
+fn narrow_descriptors_in_scalable_mode_stop_with_code_5() {
+    let bench = Bench::scalable();
+    bench.w64(0x90, QUEUE);
+    bench.w64(0x20, 0x8400);
+    bench.w32(0x18, 0x4000_0000);
+    bench.w32(0x18, 0x0400_0000);
+    bench.submit(&[(0x11, 0)]);
+    assert_eq!((bench.r32(FSTS), bench.r64(IQERCD)), (0x10, 5));
+    assert_eq!(bench.r64(IQH), 0);
+}
+
+#[test]
+fn odd_tail_of_a_wide_queue_stops_with_code_6() {
+    let bench = Bench::with_wide_queue();
+    bench.submit_wide(&[(0xd2, 0)]);
+    bench.w32(IQT, 0x30);
+    assert_eq!((bench.r32(FSTS), bench.r64(IQERCD)), (0x10, 6));
+    assert_eq!(bench.r64(IQH), 0x20);
+    bench.w32(IQT, 0x20);
+    bench.w32(FSTS, 0x10);
+    assert_eq!((bench.r32(FSTS), bench.r64(IQH)), (0, 0x20));
+}
+
+/// Descriptors of scalable mode, each as Linux writes it or with one thing wrong, and the code.
+#[test]
+fn wide_descriptors_run_or_stop_with_their_code() {
+    for (qw0, qw1, code) in [
+        (0x0000_0005_0003_0017u64, 0u64, None),
+        (0x37, 0, None),
+        (0x0003_0007, 0, None),
+        (0x0000_0005_0003_0026, 0, None),
+        (0x0000_0005_0003_0036, 0x1073, None),
+        (0x0000_0018_0000_0003, 0x1001, None),
+        (0x0000_0005_0018_0008, 0x1801, None),
+        (0x0000_0005_0018_0019, 0x48, None),
+        (0x0000_0002_0000_00a5, 0x2008, None),
+        (0x27, 0, Some(4)),
+        (0x16, 0, Some(4)),
+        (0x37, 1, Some(4)),
+        (0x0000_0018_0000_0003, 2, Some(4)),
+        (0x0000_0005_0018_0008, 2, Some(4)),
+        (0x0000_0005_0018_0019, 1, Some(4)),
+        (0x0a, 0, Some(3)),
+    ] {
+        let bench = Bench::with_wide_queue();
+        bench.submit_wide(&[(qw0, qw1), wait(2, 0x2000)]);
+        let (status, head) = if code.is_some() { (0x10, 0) } else { (0, 0x40) };
+        assert_eq!(bench.r32(FSTS), status, "{qw0:#x}");
+        assert_eq!(bench.r64(IQERCD), code.unwrap_or(0), "{qw0:#x}");
+        assert_eq!(bench.r64(IQH), head, "{qw0:#x}");
+        let expected = if code.is_some() { 0 } else { 2 };
+        assert_eq!(bench.memory32(0x2000), expected, "{qw0:#x}");
+    }
+}
