@@ -4,8 +4,9 @@
 //! Two locks. The state lock protects the architectural state; it is held for microseconds, never while something outside
 //! is called. The turn serialises whatever has effects (commands, register-based invalidations, steps of the queue, reset)
 //! and is granted in the order of asking; its holder takes the state lock only in between. Who drains the queue holds the
-//! drainer role around its turns. Order: role, turn, state. A register read takes the state lock only. Messages and notices
-//! go out with the state lock free, some of them during a turn, so whoever receives them must not write the registers.
+//! drainer role around its turns. The page queue lock keeps one page request at a time on its way into memory. Order: role,
+//! turn, page queue, state. A register read takes the state lock only. Messages, notices and what devices are asked go out
+//! with the state lock free, some of them during a turn, so whoever receives them must not write the registers.
 
 mod commands;
 mod drain;
