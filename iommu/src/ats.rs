@@ -9,6 +9,7 @@
 use crate::address::IovaRange;
 use crate::ids::{Pasid, Requester, SourceId};
 use crate::invalidation::{DeviceSpaces, DeviceTlbInvalidation};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
@@ -96,20 +97,25 @@ impl Endpoints {
         });
     }
 
-    /// Lets each device drop what it is named for, in order.
+    /// Lets each device drop what it is named for, in order. A device that was late once is not asked again: software has to
+    /// repeat everything anyway, and a batch takes as many time-outs as there are devices, not descriptors.
     pub(crate) fn invalidate<'a>(
         &self,
         batch: impl Iterator<Item = &'a DeviceTlbInvalidation>,
     ) -> Failures {
         let mut failures = Failures::default();
+        let mut silent = BTreeSet::new();
         for invalidation in batch {
             let source = invalidation.source;
-            let Some(device) = self.find(source) else {
+            let Some(device) = self.find(source).filter(|_| !silent.contains(&source)) else {
                 continue;
             };
             let failed = match device.invalidate(invalidation.spaces, invalidation.range) {
                 Completion::Completed => continue,
-                Completion::TimedOut => &mut failures.late,
+                Completion::TimedOut => {
+                    silent.insert(source);
+                    &mut failures.late
+                }
                 Completion::Wrong => &mut failures.wrong,
             };
             failed.get_or_insert(source);

@@ -197,6 +197,20 @@ fn time_out_aborts_the_wait_and_stops_the_queue() {
 }
 
 #[test]
+fn device_that_was_late_is_asked_again_only_in_the_next_step() {
+    let bench = Bench::with_wide_queue();
+    let (device, _) = device(&bench, 0x18);
+    device.answers(Completion::TimedOut);
+    bench.submit_wide(&[(0x0000_0018_0000_0003, 0); 100]);
+    assert_eq!(device.heard().len(), 1);
+    device.answers(Completion::Completed);
+    bench.w32(FSTS, 0x40);
+    bench.submit_wide(&[(0x0000_0018_0000_0003, 0), (0x0000_0018_0000_0003, 0), WAIT]);
+    assert_eq!(device.heard().len(), 2);
+    assert_eq!(bench.memory32(0x2000), 2);
+}
+
+#[test]
 fn wrong_answer_sets_ice_and_the_queue_goes_on() {
     let bench = Bench::with_wide_queue();
     bench.w32(0x38, 0);
