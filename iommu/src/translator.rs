@@ -16,6 +16,7 @@
 mod ats;
 mod counters;
 mod dma;
+mod hit;
 mod invalidate;
 mod mode;
 
@@ -142,7 +143,7 @@ impl Translator {
     pub fn set_translation(&self, root: Option<RootPointer>) {
         self.root
             .store(RootWord::of(root).into_bits(), Ordering::Release);
-        self.tally.dropped.add(self.drop_translations());
+        self.tally.dropped.add_many(self.drop_translations());
         self.quiesce();
     }
 
@@ -153,7 +154,7 @@ impl Translator {
             .interrupts
             .write()
             .unwrap_or_else(PoisonError::into_inner) = mode;
-        self.tally.dropped.add(self.entries.drop_all());
+        self.tally.dropped.add_many(self.entries.drop_all());
         self.finish_deliveries();
     }
 

@@ -33,16 +33,16 @@ struct Tag {
 
 /// The first word of a line; the others are the top tables of the first and of the second stage.
 #[bitfield(u64)]
-struct Word {
+pub(crate) struct BindingWord {
     domain: u16,
     #[bits(20)]
     pasid: u32,
     fpd: bool,
     device_tlb: bool,
-    rid_privilege: bool,
+    pub(crate) rid_privilege: bool,
     snooped: bool,
     supervisor: bool,
-    execute: bool,
+    pub(crate) execute: bool,
     write_protect: bool,
     smep: bool,
     /// 0 where there is no such stage.
@@ -59,6 +59,7 @@ struct Word {
     __: u16,
 }
 
+#[inline]
 fn tag(source: SourceId, pasid: Option<Pasid>) -> [u64; 1] {
     [Tag::new()
         .with_source(source.0)
@@ -66,6 +67,22 @@ fn tag(source: SourceId, pasid: Option<Pasid>) -> [u64; 1] {
         .with_has_pasid(pasid.is_some())
         .with_in_use(true)
         .into_bits()]
+}
+
+impl BindingWord {
+    pub(crate) const fn domain_id(self) -> DomainId {
+        DomainId(self.domain())
+    }
+
+    /// The PASID by which the pages are told from others of the domain, as [`Binding::page_pasid`]; `None` where there are
+    /// no pages, because requests pass unchanged.
+    pub(crate) const fn page_pasid(self) -> Option<Option<Pasid>> {
+        match (self.first_levels(), self.second_levels()) {
+            (0, 0) => None,
+            (0, _) => Some(None),
+            _ => Some(Pasid::new(self.pasid())),
+        }
+    }
 }
 
 impl BindingCache {
@@ -81,6 +98,13 @@ impl BindingCache {
     #[inline]
     pub(crate) fn get(&self, source: SourceId, pasid: Option<Pasid>) -> Option<Binding> {
         self.0.get(&tag(source, pasid)).and_then(decode)
+    }
+
+    /// The first word of what is kept for requests of `source` with `pasid`, or without.
+    #[inline]
+    pub(crate) fn peek(&self, source: SourceId, pasid: Option<Pasid>) -> Option<BindingWord> {
+        let [word, ..] = self.0.get(&tag(source, pasid))?;
+        Some(BindingWord::from_bits(word))
     }
 
     pub(crate) fn insert(
@@ -110,20 +134,20 @@ impl BindingCache {
     pub(crate) fn drop_domain(&self, domain: DomainId) -> u64 {
         self.0
             .start_drop()
-            .matching(|_, value| Word::from_bits(value[0]).domain() == domain.0)
+            .matching(|_, value| BindingWord::from_bits(value[0]).domain() == domain.0)
     }
 
     /// Drops the entries of `pasid` that say `domain`, whichever way requests came to that PASID.
     pub(crate) fn drop_pasid(&self, domain: DomainId, pasid: Pasid) -> u64 {
         self.0.start_drop().matching(|_, value| {
-            let word = Word::from_bits(value[0]);
+            let word = BindingWord::from_bits(value[0]);
             word.domain() == domain.0 && word.pasid() == pasid.get()
         })
     }
 }
 
 fn encode(binding: &Binding) -> [u64; 3] {
-    let word = Word::new()
+    let word = BindingWord::new()
         .with_domain(binding.domain.0)
         .with_pasid(binding.pasid.get())
         .with_fpd(binding.fault_processing_disabled)
@@ -157,8 +181,9 @@ fn encode(binding: &Binding) -> [u64; 3] {
     ]
 }
 
+#[inline]
 fn decode(value: [u64; 3]) -> Option<Binding> {
-    let word = Word::from_bits(value[0]);
+    let word = BindingWord::from_bits(value[0]);
     let first = FirstStage {
         table: GuestAddress(value[1]),
         levels: word.first_levels(),

@@ -25,22 +25,29 @@ struct Tag {
 
 /// The first word of a line; the second is the table's address.
 #[bitfield(u64)]
-struct Word {
+pub(crate) struct ContextWord {
     domain: u16,
     fpd: bool,
     ats: bool,
-    pass_through: bool,
+    pub(crate) pass_through: bool,
     #[bits(5)]
     levels: u32,
-    width: u8,
+    pub(crate) width: u8,
     __: u32,
 }
 
+#[inline]
 pub(super) fn tag(source: SourceId) -> [u64; 1] {
     [Tag::new()
         .with_source(source.0)
         .with_in_use(true)
         .into_bits()]
+}
+
+impl ContextWord {
+    pub(crate) const fn domain_id(self) -> DomainId {
+        DomainId(self.domain())
+    }
 }
 
 impl ContextCache {
@@ -57,6 +64,13 @@ impl ContextCache {
         self.0.get(&tag(source)).map(decode)
     }
 
+    /// The first word of what is kept of `source`.
+    #[inline]
+    pub(crate) fn peek(&self, source: SourceId) -> Option<ContextWord> {
+        let [word, _] = self.0.get(&tag(source))?;
+        Some(ContextWord::from_bits(word))
+    }
+
     pub(crate) fn insert(&self, stamp: Stamp, source: SourceId, context: &Context) {
         self.0.insert(stamp, &tag(source), encode(context));
     }
@@ -70,7 +84,7 @@ impl ContextCache {
     pub(crate) fn drop_domain(&self, domain: DomainId) -> u64 {
         self.0
             .start_drop()
-            .matching(|_, value| Word::from_bits(value[0]).domain() == domain.0)
+            .matching(|_, value| ContextWord::from_bits(value[0]).domain() == domain.0)
     }
 
     /// Drops the entries of `source` and of the functions that `mask` adds. The domain that the request also names is no
@@ -84,7 +98,7 @@ impl ContextCache {
 }
 
 fn encode(context: &Context) -> [u64; 2] {
-    let word = Word::new()
+    let word = ContextWord::new()
         .with_domain(context.domain.0)
         .with_fpd(context.fault_processing_disabled)
         .with_ats(context.ats)
@@ -95,8 +109,9 @@ fn encode(context: &Context) -> [u64; 2] {
     }
 }
 
+#[inline]
 fn decode(value: [u64; 2]) -> Context {
-    let word = Word::from_bits(value[0]);
+    let word = ContextWord::from_bits(value[0]);
     Context {
         domain: DomainId(word.domain()),
         fault_processing_disabled: word.fpd(),

@@ -60,21 +60,22 @@ struct Tag {
 
 /// The value: the rights, and the guest-physical page in the other bits.
 #[bitfield(u64)]
-struct Value {
-    read: bool,
-    write: bool,
-    execute: bool,
-    first_write: bool,
-    first_user: bool,
-    first_execute: bool,
+pub(crate) struct PageWord {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) execute: bool,
+    pub(crate) first_write: bool,
+    pub(crate) first_user: bool,
+    pub(crate) first_execute: bool,
     global: bool,
-    dirty: bool,
+    pub(crate) dirty: bool,
     #[bits(4)]
     __: u8,
     #[bits(52)]
-    page: u64,
+    pub(crate) page: u64,
 }
 
+#[inline]
 fn tag(space: Space, size: u8, address: u64) -> [u64; 2] {
     let shift = shift(size);
     [
@@ -98,7 +99,7 @@ fn size_of(shift_wanted: u32) -> Option<u8> {
 }
 
 fn encode(page: &Page) -> u64 {
-    Value::new()
+    PageWord::new()
         .with_read(page.perms.read)
         .with_write(page.perms.write)
         .with_execute(page.perms.execute)
@@ -111,11 +112,11 @@ fn encode(page: &Page) -> u64 {
         .into_bits()
 }
 
-fn decode(word: u64, size: u8) -> Page {
-    let value = Value::from_bits(word);
+#[inline]
+fn decode(value: PageWord, shift: u32) -> Page {
     Page {
         gpa: GuestAddress(value.page() << 12),
-        shift: shift(size),
+        shift,
         perms: Perms {
             read: value.read(),
             write: value.write(),
@@ -148,13 +149,20 @@ impl Iotlb {
     /// The page of `space` that contains `address`.
     #[inline]
     pub(crate) fn get(&self, space: Space, address: Iova) -> Option<Page> {
+        let (value, shift) = self.peek(space, address)?;
+        Some(decode(value, shift))
+    }
+
+    /// The page of `space` that contains `address` as it is kept, and its size as a power of two.
+    #[inline]
+    pub(crate) fn peek(&self, space: Space, address: Iova) -> Option<(PageWord, u32)> {
         let sizes = self.sizes.load(Ordering::Relaxed);
-        (0..SIZES)
-            .filter(|size| sizes >> size & 1 != 0)
-            .find_map(|size| {
-                let [word] = self.lines.get(&tag(space, size, address.0))?;
-                Some(decode(word, size))
-            })
+        for size in (0..SIZES).filter(|size| sizes >> size & 1 != 0) {
+            if let Some([word]) = self.lines.get(&tag(space, size, address.0)) {
+                return Some((PageWord::from_bits(word), shift(size)));
+            }
+        }
+        None
     }
 
     /// Keeps `page`, which contains `address` and is a piece of a first-stage page of 2^`whole` bytes, or all of it.

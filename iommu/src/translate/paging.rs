@@ -39,9 +39,9 @@ pub enum Codes {
 
 /// How a walk is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paging {
+pub struct Paging<'a> {
     /// Through what.
-    pub stages: Stages,
+    pub stages: &'a Stages,
     /// Walks are coherent; otherwise no accessed or dirty bit may change.
     pub snooped: bool,
     /// How faults are named.
@@ -82,7 +82,7 @@ struct Walked {
     second: Option<second_stage::Leaf>,
 }
 
-impl Paging {
+impl Paging<'_> {
     /// Checks an address before any table is read.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl Paging {
         capabilities: &Capabilities,
         address: Iova,
     ) -> Result<(), FaultReason> {
-        match &self.stages {
+        match self.stages {
             Stages::First(first) | Stages::Nested(first, _) if !first.is_canonical(address.0) => {
                 Err(FaultReason::NotCanonical)
             }
@@ -118,7 +118,7 @@ impl Paging {
         judge: impl Fn(&Page) -> Result<bool, FaultReason>,
     ) -> Result<Found, PagingError> {
         let mut trail = Trail::default();
-        let mut walked = match &self.stages {
+        let mut walked = match self.stages {
             Stages::Second(second) => {
                 second_stage::walk(tables, second, address.0, start, &mut trail)
                     .map(of_second)

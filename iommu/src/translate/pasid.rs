@@ -5,7 +5,7 @@
 
 use super::Blocked;
 use super::context::Found;
-use super::paging::{Codes, Paging, Stages};
+use super::paging::Stages;
 use super::rights::{Claim, Rules};
 use super::scalable::ScalableContext;
 use crate::capabilities::Capabilities;
@@ -44,16 +44,6 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// How its addresses are walked for; `None` when they pass unchanged.
-    #[must_use]
-    pub fn paging(&self) -> Option<Paging> {
-        self.stages.map(|stages| Paging {
-            stages,
-            snooped: self.snooped,
-            codes: Codes::Scalable,
-        })
-    }
-
     /// The PASID by which its pages are told from others of the domain: second-stage pages are the same for all.
     #[must_use]
     pub const fn page_pasid(&self) -> Option<Pasid> {

@@ -42,6 +42,7 @@ pub struct Rules {
 impl Claim {
     /// The claim of a request in legacy mode, where there is neither privilege nor execution.
     #[must_use]
+    #[inline]
     pub fn legacy(access: Access) -> Self {
         Self {
             access,
@@ -54,6 +55,7 @@ impl Claim {
 
     /// The claim of a request that goes through `binding`.
     #[must_use]
+    #[inline]
     pub fn scalable(request: &Request, binding: &Binding) -> Self {
         let (execute, privileged) = match request.pasid {
             Some(_) => (request.execute, request.privileged),
@@ -70,6 +72,7 @@ impl Claim {
 
     /// The rights to `page`; `None` when it is a supervisor's and the request is a user's.
     #[must_use]
+    #[inline]
     pub const fn rights(&self, page: &Page) -> Option<Perms> {
         let first = page.first_stage;
         if !self.privileged && !first.user {
@@ -88,6 +91,7 @@ impl Claim {
     ///
     /// # Errors
     /// A right is missing; of several, privilege is named first, then to execute, to write and to read.
+    #[inline]
     pub fn check(&self, page: &Page) -> Result<Perms, FaultReason> {
         let perms = self.rights(page).ok_or(FaultReason::UserBlocked)?;
         if self.execute && !perms.execute {

@@ -11,6 +11,7 @@ use crate::spec::ats_completion::AtsCompletion;
 use crate::sync::Ordering;
 use crate::translate::ats::{self, AtsAnswer, AtsClaim, Outcome};
 use crate::translate::context::Route;
+use crate::translate::paging::Stages;
 use crate::translate::rights::Claim;
 use crate::translate::{self, Blocked};
 
@@ -89,9 +90,10 @@ impl Translator {
         let Route::SecondStage(stage) = context.route else {
             return Err(blocked(FaultReason::AtsBlocked));
         };
+        let stages = Stages::Second(stage);
         let claim = Claim::legacy(request.access);
         self.ask(
-            &Target::legacy(&context, stage, &claim),
+            &Target::legacy(&context, &stages, &claim),
             claim,
             request,
             stamps,
@@ -115,7 +117,7 @@ impl Translator {
         if translate::is_to_interrupt_range(request) {
             return Ok(self.unchanged(ats::interrupts(request.address)));
         }
-        let Some(stages) = binding.stages else {
+        let Some(stages) = &binding.stages else {
             self.pass_through_limit(request.address)
                 .map_err(|reason| binding.blocked(reason))?;
             return Ok(self.unchanged(ats::unchanged(request.address, &claim)));
@@ -126,7 +128,7 @@ impl Translator {
 
     fn ask(
         &self,
-        target: &Target,
+        target: &Target<'_>,
         claim: Claim,
         request: &Request,
         stamps: &Stamps,

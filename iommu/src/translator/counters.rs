@@ -2,7 +2,6 @@
 //! What the translator has done, in numbers. A translation that hits adds to one counter only.
 
 use crate::counters::ShardedCounter;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A snapshot of the translator's counters. They are read one after the other, so they may be apart by what happens
 /// meanwhile.
@@ -35,20 +34,6 @@ pub struct TranslatorCounters {
     pub dropped: u64,
 }
 
-/// A counter of amounts.
-#[derive(Debug, Default)]
-pub(super) struct Amount(AtomicU64);
-
-impl Amount {
-    pub(super) fn add(&self, amount: u64) {
-        self.0.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// The counters themselves. Each translation adds to exactly one of the first six.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -66,8 +51,8 @@ pub(super) struct Tally {
     pub(super) pasid_misses: ShardedCounter,
     pub(super) entry_hits: ShardedCounter,
     pub(super) entry_misses: ShardedCounter,
-    pub(super) table_reads: Amount,
-    pub(super) dropped: Amount,
+    pub(super) table_reads: ShardedCounter,
+    pub(super) dropped: ShardedCounter,
 }
 
 impl Tally {

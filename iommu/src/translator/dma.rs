@@ -7,6 +7,7 @@ use crate::address::{Gpa, Iova};
 use crate::cache::Stamp;
 use crate::cache::iotlb::Space;
 use crate::fault::FaultReason;
+use crate::ids::SourceId;
 use crate::request::{AddressType, Request, Translation};
 use crate::sync::Ordering;
 use crate::translate::context::{Context, Found, Route};
@@ -15,7 +16,6 @@ use crate::translate::pasid::{self, Binding};
 use crate::translate::rights::Claim;
 use crate::translate::scalable::{self, ScalableContext};
 use crate::translate::{self, Blocked, context};
-use crate::walk::second_stage::SecondStage;
 use crate::walk::trail::Stage;
 use crate::walk::{Page, Tables, Waypoint};
 
@@ -32,28 +32,28 @@ pub(super) struct Stamps {
     table: Stamp,
 }
 
-/// Where pages are looked for.
-pub(super) struct Target {
+/// Where pages are looked for: by which tag in the caches, and in which tables else.
+pub(super) struct Target<'a> {
     pub(super) space: Space,
-    pub(super) paging: Paging,
+    pub(super) paging: Paging<'a>,
 }
 
-impl Target {
-    pub(super) fn legacy(context: &Context, stage: SecondStage, claim: &Claim) -> Self {
+impl<'a> Target<'a> {
+    pub(super) const fn legacy(context: &Context, stages: &'a Stages, claim: &Claim) -> Self {
         Self {
             space: Space {
                 domain: context.domain,
                 pasid: None,
             },
             paging: Paging {
-                stages: Stages::Second(stage),
+                stages,
                 snooped: true,
                 codes: claim.codes,
             },
         }
     }
 
-    pub(super) fn scalable(binding: &Binding, stages: Stages) -> Self {
+    pub(super) const fn scalable(binding: &Binding, stages: &'a Stages) -> Self {
         Self {
             space: Space {
                 domain: binding.domain,
@@ -69,7 +69,16 @@ impl Target {
 }
 
 impl Translator {
+    #[inline]
     pub(super) fn dma(&self, request: &Request) -> Result<Translation, Blocked> {
+        match self.hit(request) {
+            Some(found) => Ok(found),
+            None => self.dma_in_full(request),
+        }
+    }
+
+    #[inline(never)]
+    fn dma_in_full(&self, request: &Request) -> Result<Translation, Blocked> {
         let stamps = self.stamps();
         let root = RootWord::from_bits(self.root.load(Ordering::Acquire)).pointer();
         if translate::is_to_interrupt_range(request) {
@@ -122,7 +131,7 @@ impl Translator {
         let context = self.context(root, request, stamps)?;
         context.admit(request)?;
         let blocked = |reason| Blocked::qualified(reason, context.fault_processing_disabled);
-        let stage = match context.route {
+        let stages = match context.route {
             _ if request.address_type == AddressType::Translated => {
                 return self
                     .translated(
@@ -137,10 +146,10 @@ impl Translator {
                 let limit = 1 << context.width;
                 return Ok(translate::identity(request.address, Some(limit)));
             }
-            Route::SecondStage(stage) => stage,
+            Route::SecondStage(stage) => Stages::Second(stage),
         };
         let claim = Claim::legacy(request.access);
-        let target = Target::legacy(&context, stage, &claim);
+        let target = Target::legacy(&context, &stages, &claim);
         self.translation(&target, &claim, request.address, stamps)
             .map_err(blocked)
     }
@@ -165,7 +174,7 @@ impl Translator {
         let binding = self.binding(root, request, stamps)?;
         let claim = Claim::scalable(request, &binding);
         binding.admit(&claim)?;
-        let Some(stages) = binding.stages else {
+        let Some(stages) = &binding.stages else {
             let limit = self
                 .pass_through_limit(request.address)
                 .map_err(|reason| binding.blocked(reason))?;
@@ -202,6 +211,7 @@ impl Translator {
         Ok(limit)
     }
 
+    #[inline]
     pub(super) fn context(
         &self,
         root: Gpa,
@@ -209,9 +219,19 @@ impl Translator {
         stamps: &Stamps,
     ) -> Result<Context, Blocked> {
         let source = request.source;
-        if let Some(context) = self.contexts.get(source) {
-            return Ok(context);
+        match self.contexts.get(source) {
+            Some(context) => Ok(context),
+            None => self.read_context(root, source, stamps),
         }
+    }
+
+    #[cold]
+    fn read_context(
+        &self,
+        root: Gpa,
+        source: SourceId,
+        stamps: &Stamps,
+    ) -> Result<Context, Blocked> {
         self.tally.context_misses.add();
         let found = context::lookup(&*self.memory, &self.capabilities, root, source);
         let context = self.read(found)?;
@@ -238,6 +258,7 @@ impl Translator {
     }
 
     /// What an untranslated request or a translation request goes through.
+    #[inline]
     pub(super) fn binding(
         &self,
         root: Gpa,
@@ -251,6 +272,17 @@ impl Translator {
             }
             return Ok(binding);
         }
+        self.read_binding(root, request, stamps)
+    }
+
+    #[cold]
+    fn read_binding(
+        &self,
+        root: Gpa,
+        request: &Request,
+        stamps: &Stamps,
+    ) -> Result<Binding, Blocked> {
+        let Request { source, pasid, .. } = *request;
         let context = self.scalable_context(root, request, stamps)?;
         context.admit(request.address_type)?;
         let entry = context.pasid_of(pasid)?;
@@ -263,13 +295,14 @@ impl Translator {
     }
 
     fn read<T>(&self, found: Found<T>) -> Result<T, Blocked> {
-        self.tally.table_reads.add(found.reads.into());
+        self.tally.table_reads.add_many(found.reads.into());
         found.entry
     }
 
+    #[inline]
     fn translation(
         &self,
-        target: &Target,
+        target: &Target<'_>,
         claim: &Claim,
         address: Iova,
         stamps: &Stamps,
@@ -278,7 +311,7 @@ impl Translator {
         let page = self.page(target, address, stamps, |page| {
             claim.check(page).map(|_| writes)
         })?;
-        let perms = claim.check(&page)?;
+        let perms = claim.rights(&page).unwrap_or_default();
         Ok(translate::answer(&page, address, perms))
     }
 
@@ -286,9 +319,10 @@ impl Translator {
     ///
     /// A cached page that it does not let through is walked for again: rights may have been added meanwhile, and a fault is
     /// always fresh. So is one that is to be written and is not known to be dirty.
+    #[inline]
     pub(super) fn page(
         &self,
-        target: &Target,
+        target: &Target<'_>,
         address: Iova,
         stamps: &Stamps,
         judge: impl Fn(&Page) -> Result<bool, FaultReason>,
@@ -306,9 +340,10 @@ impl Translator {
         Ok(page)
     }
 
+    #[inline(never)]
     fn walk(
         &self,
-        target: &Target,
+        target: &Target<'_>,
         address: Iova,
         stamps: &Stamps,
         judge: impl Fn(&Page) -> Result<bool, FaultReason>,
@@ -320,7 +355,7 @@ impl Translator {
             let from = start.take();
             let tables = Tables::new(&*self.memory, &self.capabilities);
             let outcome = target.paging.walk(&tables, address, from, &judge);
-            self.tally.table_reads.add(tables.reads().into());
+            self.tally.table_reads.add_many(tables.reads().into());
             match outcome {
                 Ok(found) => {
                     self.keep(target.space, address, stamps, &found, from);

@@ -9,7 +9,7 @@ impl Translator {
     pub fn invalidate(&self, batch: &[Invalidation]) {
         let (mut dma, mut interrupts) = (false, false);
         for invalidation in batch {
-            self.tally.dropped.add(self.drop_named(invalidation));
+            self.tally.dropped.add_many(self.drop_named(invalidation));
             if invalidation.names_interrupts() {
                 interrupts = true;
             } else if !invalidation.names_device() {

@@ -124,14 +124,20 @@ impl RootWord {
     }
 
     pub(super) fn pointer(self) -> Option<RootPointer> {
-        self.enabled().then(|| RootPointer {
+        Some(RootPointer {
             table: vm_memory::GuestAddress(self.page() << 12),
-            mode: match self.mode() {
-                0 => TableMode::Legacy,
-                1 => TableMode::Scalable,
-                2 => TableMode::Reserved,
-                _ => TableMode::Abort,
-            },
+            mode: self.table_mode()?,
+        })
+    }
+
+    /// How the table is to be read; `None` while translation is disabled.
+    #[inline]
+    pub(super) fn table_mode(self) -> Option<TableMode> {
+        self.enabled().then(|| match self.mode() {
+            0 => TableMode::Legacy,
+            1 => TableMode::Scalable,
+            2 => TableMode::Reserved,
+            _ => TableMode::Abort,
         })
     }
 }
