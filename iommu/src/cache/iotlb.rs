@@ -94,8 +94,13 @@ const fn shift(size: u8) -> u32 {
     12 + 9 * size as u32
 }
 
-fn size_of(shift_wanted: u32) -> Option<u8> {
-    (0..SIZES).find(|size| shift(*size) == shift_wanted)
+const fn size_of(shift: u32) -> Option<u8> {
+    match shift {
+        12 => Some(0),
+        21 => Some(1),
+        30 => Some(2),
+        _ => None,
+    }
 }
 
 fn encode(page: &Page) -> u64 {

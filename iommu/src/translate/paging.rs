@@ -16,6 +16,7 @@ use crate::walk::first_stage::{self, FirstStage, Located};
 use crate::walk::second_stage::{self, SecondStage, WalkError};
 use crate::walk::trail::{Stage, Trail, TrailError};
 use crate::walk::{FirstStageRights, Page, Tables, Waypoint};
+use vm_memory::GuestAddress;
 
 /// The paging structures that requests go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,14 +75,6 @@ impl From<FaultReason> for PagingError {
     }
 }
 
-/// The page before its bits are set, and what setting them takes.
-struct Walked {
-    page: Page,
-    table: Option<Waypoint>,
-    first: Option<first_stage::Leaf>,
-    second: Option<second_stage::Leaf>,
-}
-
 impl Paging<'_> {
     /// Checks an address before any table is read.
     ///
@@ -118,41 +111,65 @@ impl Paging<'_> {
         judge: impl Fn(&Page) -> Result<bool, FaultReason>,
     ) -> Result<Found, PagingError> {
         let mut trail = Trail::default();
-        let mut walked = match self.stages {
+        let capabilities = tables.capabilities;
+        match self.stages {
             Stages::Second(second) => {
-                second_stage::walk(tables, second, address.0, start, &mut trail)
-                    .map(of_second)
-                    .map_err(|error| self.codes.second_stage(error))?
+                let leaf = second_stage::walk(tables, second, address.0, start, &mut trail)
+                    .map_err(|error| self.codes.second_stage(error))?;
+                let found = Found::of_second(&leaf);
+                self.settle(tables.memory, found, trail, judge, |write, trail| {
+                    if write {
+                        leaf.mark_dirty(trail);
+                    }
+                    Ok(())
+                })
             }
             Stages::First(first) => {
-                let locate = |gpa, _| {
-                    Ok(Located {
-                        gpa: vm_memory::GuestAddress(gpa),
-                        through: None,
-                    })
-                };
-                first_stage::walk(tables, first, address.0, start, locate).map(of_first)?
+                let leaf = first_stage::walk(tables, first, address.0, start, in_place)?;
+                let found = Found::of_first(&leaf);
+                self.settle(tables.memory, found, trail, judge, |write, trail| {
+                    leaf.mark(write, trail)
+                })
             }
-            Stages::Nested(first, second) => Nested {
-                tables,
-                first,
-                second,
+            Stages::Nested(first, second) => {
+                let nested = Nested { tables, second };
+                let locate = |gpa, top| nested.locate(gpa, top, &mut trail);
+                let outer = first_stage::walk(tables, first, address.0, None, locate)?;
+                let gpa = outer.output | address.0 & ((1 << outer.shift) - 1);
+                if beyond(capabilities, second, gpa) {
+                    return Err(FaultReason::NestedBeyondWidth.into());
+                }
+                let inner = second_stage::walk(tables, second, gpa, None, &mut trail)
+                    .map_err(|error| self.codes.second_stage(error))?;
+                let found = Found::of_both(&outer, &inner, gpa);
+                self.settle(tables.memory, found, trail, judge, |write, trail| {
+                    outer.mark(write, trail)?;
+                    if write {
+                        inner.mark_dirty(trail);
+                    }
+                    Ok(())
+                })
             }
-            .walk(address, &mut trail)?,
-        };
-        let write = judge(&walked.page)?;
-        if is_in_interrupt_range(&walked.page) {
+        }
+    }
+
+    /// Judges what was found, and sets the bits that `mark` adds to `trail`.
+    fn settle<M: PhysMem + ?Sized>(
+        &self,
+        memory: &M,
+        mut found: Found,
+        mut trail: Trail,
+        judge: impl Fn(&Page) -> Result<bool, FaultReason>,
+        mark: impl FnOnce(bool, &mut Trail) -> Result<(), FaultReason>,
+    ) -> Result<Found, PagingError> {
+        let write = judge(&found.page)?;
+        if is_in_interrupt_range(&found.page) {
             return Err(self.codes.output().into());
         }
-        walked.mark(write, &mut trail)?;
-        self.leave(&trail, tables.memory)?;
-        walked.page.dirty |= write;
-        let whole = walked.first.map_or(walked.page.shift, |leaf| leaf.shift);
-        Ok(Found {
-            page: walked.page,
-            whole,
-            table: walked.table,
-        })
+        mark(write, &mut trail)?;
+        self.leave(&trail, memory)?;
+        found.page.dirty |= write;
+        Ok(found)
     }
 
     fn leave<M: PhysMem + ?Sized>(&self, trail: &Trail, memory: &M) -> Result<(), PagingError> {
@@ -225,48 +242,62 @@ impl Codes {
     }
 }
 
-impl Walked {
-    fn mark(&self, write: bool, trail: &mut Trail) -> Result<(), FaultReason> {
-        if let Some(first) = &self.first {
-            first.mark(write, trail)?;
+impl Found {
+    fn of_second(leaf: &second_stage::Leaf) -> Self {
+        Self {
+            page: Page {
+                gpa: leaf.gpa,
+                shift: leaf.shift,
+                perms: leaf.perms,
+                first_stage: FirstStageRights::ALL,
+                dirty: leaf.is_dirty(),
+            },
+            whole: leaf.shift,
+            table: Some(leaf.table),
         }
-        if let Some(second) = &self.second
-            && write
-        {
-            second.mark_dirty(trail);
+    }
+
+    fn of_first(leaf: &first_stage::Leaf) -> Self {
+        Self {
+            page: Page {
+                gpa: GuestAddress(leaf.output),
+                shift: leaf.shift,
+                perms: Perms::ALL,
+                first_stage: leaf.rights,
+                dirty: leaf.is_dirty(),
+            },
+            whole: leaf.shift,
+            table: Some(leaf.table),
         }
-        Ok(())
+    }
+
+    /// The page around `gpa` that both leaves map.
+    fn of_both(outer: &first_stage::Leaf, inner: &second_stage::Leaf, gpa: u64) -> Self {
+        let shift = outer.shift.min(inner.shift);
+        Self {
+            page: Page {
+                gpa: GuestAddress(inner.translate(gpa).0 >> shift << shift),
+                shift,
+                perms: inner.perms,
+                first_stage: FirstStageRights {
+                    global: false,
+                    ..outer.rights
+                },
+                dirty: outer.is_dirty() && inner.is_dirty(),
+            },
+            whole: outer.shift,
+            table: None,
+        }
     }
 }
 
-fn of_second(leaf: second_stage::Leaf) -> Walked {
-    Walked {
-        page: Page {
-            gpa: leaf.gpa,
-            shift: leaf.shift,
-            perms: leaf.perms,
-            first_stage: FirstStageRights::ALL,
-            dirty: leaf.is_dirty(),
-        },
-        table: Some(leaf.table),
-        first: None,
-        second: Some(leaf),
-    }
-}
-
-fn of_first(leaf: first_stage::Leaf) -> Walked {
-    Walked {
-        page: Page {
-            gpa: vm_memory::GuestAddress(leaf.output),
-            shift: leaf.shift,
-            perms: Perms::ALL,
-            first_stage: leaf.rights,
-            dirty: leaf.is_dirty(),
-        },
-        table: Some(leaf.table),
-        first: Some(leaf),
-        second: None,
-    }
+/// Where the word of a first-stage table lies when there is no second stage.
+#[expect(clippy::unnecessary_wraps, reason = "the walk asks for what may fail")]
+const fn in_place(address: u64, _top: bool) -> Result<Located, FaultReason> {
+    Ok(Located {
+        gpa: GuestAddress(address),
+        through: None,
+    })
 }
 
 /// Whether `address` lies beyond what the second stage translates.
@@ -274,42 +305,13 @@ fn beyond(capabilities: &Capabilities, second: &SecondStage, address: u64) -> bo
     address >> second.width(capabilities) != 0
 }
 
-/// A walk through both stages.
+/// The second stage as first-stage tables are read through it.
 struct Nested<'a, M: PhysMem + ?Sized> {
     tables: &'a Tables<'a, M>,
-    first: &'a FirstStage,
     second: &'a SecondStage,
 }
 
 impl<M: PhysMem + ?Sized> Nested<'_, M> {
-    fn walk(&self, address: Iova, trail: &mut Trail) -> Result<Walked, FaultReason> {
-        let locate = |gpa, top| self.locate(gpa, top, trail);
-        let first = first_stage::walk(self.tables, self.first, address.0, None, locate)?;
-        let gpa = first.output | address.0 & ((1 << first.shift) - 1);
-        if beyond(self.tables.capabilities, self.second, gpa) {
-            return Err(FaultReason::NestedBeyondWidth);
-        }
-        let second = self
-            .second_stage(gpa, trail)
-            .map_err(|error| Codes::Scalable.second_stage(error))?;
-        let shift = first.shift.min(second.shift);
-        Ok(Walked {
-            page: Page {
-                gpa: vm_memory::GuestAddress(second.translate(gpa).0 >> shift << shift),
-                shift,
-                perms: second.perms,
-                first_stage: FirstStageRights {
-                    global: false,
-                    ..first.rights
-                },
-                dirty: first.is_dirty() && second.is_dirty(),
-            },
-            table: None,
-            first: Some(first),
-            second: Some(second),
-        })
-    }
-
     /// Where the word of a first-stage table lies.
     fn locate(&self, gpa: u64, top: bool, trail: &mut Trail) -> Result<Located, FaultReason> {
         if beyond(self.tables.capabilities, self.second, gpa) {
@@ -320,10 +322,13 @@ impl<M: PhysMem + ?Sized> Nested<'_, M> {
         } else {
             FaultReason::FirstStageTableNoRead
         };
-        let leaf = self.second_stage(gpa, trail).map_err(|error| match error {
-            WalkError::NotPresent => no_read,
-            _ => Codes::Scalable.second_stage(error),
-        })?;
+        let leaf =
+            second_stage::walk(self.tables, self.second, gpa, None, trail).map_err(|error| {
+                match error {
+                    WalkError::NotPresent => no_read,
+                    _ => Codes::Scalable.second_stage(error),
+                }
+            })?;
         if !leaf.perms.read {
             return Err(no_read);
         }
@@ -331,9 +336,5 @@ impl<M: PhysMem + ?Sized> Nested<'_, M> {
             gpa: leaf.translate(gpa),
             through: Some(leaf),
         })
-    }
-
-    fn second_stage(&self, gpa: u64, trail: &mut Trail) -> Result<second_stage::Leaf, WalkError> {
-        second_stage::walk(self.tables, self.second, gpa, None, trail)
     }
 }

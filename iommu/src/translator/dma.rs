@@ -19,8 +19,9 @@ use crate::translate::{self, Blocked, context};
 use crate::walk::trail::Stage;
 use crate::walk::{Page, Tables, Waypoint};
 
-/// Times that a walk is done again because an entry changed before its bits were set. Software that changes one table entry
-/// again and again while it is in use gets a fault.
+/// Times that a walk is done because an entry changed before its bits were set. Software that changes one table entry again
+/// and again while it is in use gets a fault. One walk reads at most 35 entries (five levels through five, and five more for
+/// the page), so that no tables make a request read more than 560 of them.
 const WALK_ATTEMPTS: u32 = 16;
 
 /// The stamps for what one request reads.

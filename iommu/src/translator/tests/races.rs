@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What must hold however the threads of devices and of the guest interleave, explored over random schedules.
 
+use super::scalable::{FIRST, NESTED, TRACKED, full};
 use super::*;
 use crate::dma::Translate;
-use crate::ids::{DomainId, Requester};
+use crate::ids::{DomainId, Pasid, Requester};
 use crate::invalidation::{FunctionMask, Invalidation};
 use crate::memory::Ram;
 use crate::sync::{explore, step};
@@ -48,15 +49,23 @@ struct Machine {
     space: Arc<DmaSpace>,
 }
 
-/// A device whose IOVA 0x1000 is page [`OLD`] of RAM.
-fn machine() -> Machine {
-    let Bench { memory, translator } = Bench::standard();
+/// A device whose IOVA 0x1000 is page [`OLD`] of RAM, in the address space of `pasid`, which makes it scalable mode.
+fn machine(pasid: Option<u32>) -> Machine {
+    let Bench { memory, translator } = match pasid {
+        Some(_) => Bench::scalable_with(full(), CacheSizes::default()),
+        None => Bench::standard(),
+    };
     let translator = Arc::new(translator);
     let ram = Arc::new(Ram::from_ranges(&[(GuestAddress(0x8000), 0x4000)]).unwrap());
     let requester = Arc::new(Requester::new(DEVICE));
     requester.set_bus_master(true);
     let slow = Arc::new(Slow(Arc::clone(&translator)));
-    let space = DmaSpace::translated(Arc::clone(&ram), requester, None, slow);
+    let space = DmaSpace::translated(
+        Arc::clone(&ram),
+        requester,
+        pasid.and_then(Pasid::new),
+        slow,
+    );
     translator.register(&space);
     Machine {
         tables: memory,
@@ -69,13 +78,14 @@ fn machine() -> Machine {
 /// While two threads write to IOVA 0x1000, `edit` takes it away from [`OLD`] and `forbid` says so to the unit. From then on
 /// the page is the guest's, and `after` is what the device gets.
 fn page_taken_from_a_busy_device(
+    pasid: Option<u32>,
     edit: &'static [(u64, u64)],
     forbid: fn(&Translator),
     after: Result<u64, (u8, bool)>,
 ) {
     explore(
         move || {
-            let machine = machine();
+            let machine = machine(pasid);
             let devices: Vec<_> = (0..2)
                 .map(|_| {
                     let space = Arc::clone(&machine.space);
@@ -97,7 +107,10 @@ fn page_taken_from_a_busy_device(
             }
             let held: u8 = machine.ram.read_obj(GuestAddress(OLD)).unwrap();
             assert_eq!(held, 0x55, "a write landed after the invalidation");
-            let request = Request::untranslated(DEVICE, Iova(0x1000), Access::Read);
+            let request = Request {
+                pasid: pasid.and_then(Pasid::new),
+                ..Request::untranslated(DEVICE, Iova(0x1000), Access::Read)
+            };
             let outcome = machine.translator.translate(&request);
             assert_eq!(
                 outcome
@@ -114,6 +127,7 @@ fn page_taken_from_a_busy_device(
 #[test]
 fn page_invalidation_ends_every_dma_to_the_old_page() {
     page_taken_from_a_busy_device(
+        None,
         &[(0x6008, NEW | 3)],
         |translator| {
             translator.invalidate(&[Invalidation::IotlbPages {
@@ -129,6 +143,7 @@ fn page_invalidation_ends_every_dma_to_the_old_page() {
 #[test]
 fn domain_invalidation_ends_every_dma_to_the_old_page() {
     page_taken_from_a_busy_device(
+        None,
         &[(0x6008, 0)],
         |translator| translator.invalidate(&[Invalidation::IotlbDomain(DomainId(5))]),
         Err((0x6, true)),
@@ -139,6 +154,7 @@ fn domain_invalidation_ends_every_dma_to_the_old_page() {
 #[test]
 fn context_invalidation_ends_every_dma_through_the_old_domain() {
     page_taken_from_a_busy_device(
+        None,
         &[(0x2080, 0), (0x2088, 0x0601), (0x2080, 0x1_3001)],
         |translator| {
             translator.invalidate(&[
@@ -158,6 +174,7 @@ fn context_invalidation_ends_every_dma_through_the_old_domain() {
 #[test]
 fn new_root_ends_every_dma_through_the_old_tables() {
     page_taken_from_a_busy_device(
+        None,
         &[],
         |translator| {
             translator.set_translation(Some(RootPointer {
@@ -166,6 +183,126 @@ fn new_root_ends_every_dma_through_the_old_tables() {
             }));
         },
         Err((0x1, true)),
+    );
+}
+
+/// The PASID moves to the tables of [`TRACKED`], in its domain.
+#[test]
+fn pasid_invalidation_ends_every_dma_through_the_old_entry() {
+    page_taken_from_a_busy_device(
+        Some(FIRST),
+        &[
+            (0x5040, 0),
+            (0x5048, 0x80_000b),
+            (0x7_3008, NEW | 3),
+            (0x5040, 0x7_0289),
+        ],
+        |translator| {
+            let (domain, pasid) = (DomainId(6), Pasid::new(FIRST).unwrap());
+            translator.invalidate(&[
+                Invalidation::PasidCacheOne { domain, pasid },
+                Invalidation::PasidIotlbAll { domain, pasid },
+            ]);
+        },
+        Ok(NEW),
+    );
+}
+
+#[test]
+fn context_invalidation_ends_every_dma_of_its_pasids() {
+    page_taken_from_a_busy_device(
+        Some(FIRST),
+        &[(0x2100, 0)],
+        |translator| {
+            translator.invalidate(&[Invalidation::ContextGlobal, Invalidation::IotlbGlobal])
+        },
+        Err((0x41, true)),
+    );
+}
+
+#[test]
+fn pasid_page_invalidation_ends_every_dma_to_the_old_page() {
+    page_taken_from_a_busy_device(
+        Some(FIRST),
+        &[(0x2_3008, NEW | 0x67)],
+        |translator| {
+            translator.invalidate(&[Invalidation::PasidIotlbPages {
+                domain: DomainId(6),
+                pasid: Pasid::new(FIRST).unwrap(),
+                range: crate::address::IovaRange::aligned_block(Iova(0x1000), 0),
+                leaf_only: true,
+            }]);
+        },
+        Ok(NEW),
+    );
+}
+
+/// The table above the page is replaced, which the paging-structure cache must not outlive.
+#[test]
+fn page_invalidation_ends_every_dma_through_the_old_table() {
+    page_taken_from_a_busy_device(
+        Some(FIRST),
+        &[(0x12_3008, NEW | 0x67), (0x2_2000, 0x12_3027)],
+        |translator| {
+            translator.invalidate(&[Invalidation::PasidIotlbPages {
+                domain: DomainId(6),
+                pasid: Pasid::new(FIRST).unwrap(),
+                range: crate::address::IovaRange::aligned_block(Iova(0x1000), 0),
+                leaf_only: false,
+            }]);
+        },
+        Ok(NEW),
+    );
+}
+
+/// The second stage changes behind a first one.
+#[test]
+fn second_stage_invalidation_ends_every_nested_dma() {
+    page_taken_from_a_busy_device(
+        Some(NESTED),
+        &[(0x1_3008, NEW | 3)],
+        |translator| {
+            translator.invalidate(&[Invalidation::IotlbPages {
+                domain: DomainId(7),
+                range: crate::address::IovaRange::aligned_block(Iova(0x1000), 0),
+                leaf_only: true,
+            }]);
+        },
+        Ok(NEW),
+    );
+}
+
+/// Software clears dirty bits while a device writes: what is written after the invalidation is marked again.
+#[test]
+fn write_after_a_dirty_bit_was_cleared_sets_it_again() {
+    explore(
+        || {
+            let machine = machine(Some(TRACKED));
+            let device = {
+                let space = Arc::clone(&machine.space);
+                shuttle::thread::spawn(move || {
+                    for value in 1..=3 {
+                        space.section().write(Iova(0x1000), &[value]).unwrap();
+                    }
+                })
+            };
+            delay(60);
+            machine.tables.set(0x7_3008, OLD | 0x103);
+            machine.translator.invalidate(&[Invalidation::IotlbPages {
+                domain: DomainId(11),
+                range: crate::address::IovaRange::aligned_block(Iova(0x1000), 0),
+                leaf_only: true,
+            }]);
+            let seen: u8 = machine.ram.read_obj(GuestAddress(OLD)).unwrap();
+            device.join().unwrap();
+            let held: u8 = machine.ram.read_obj(GuestAddress(OLD)).unwrap();
+            let dirty = machine.tables.word(0x7_3008) & 0x200 != 0;
+            assert!(
+                dirty || held == seen,
+                "a write after the invalidation went unnoticed"
+            );
+        },
+        SCHEDULES,
     );
 }
 
