@@ -205,9 +205,7 @@ impl Iotlb {
     /// Drops every page of `domain`.
     pub(crate) fn drop_domain(&self, domain: DomainId) -> u64 {
         let (word, bit) = self.domain_bit(domain);
-        if word.load(Ordering::Relaxed) & bit != 0 {
-            word.fetch_and(!bit, Ordering::AcqRel);
-        }
+        clear(word, bit);
         self.lines
             .start_drop()
             .matching(|tag, _| Tag::from_bits(tag[0]).domain() == domain.0)
@@ -225,11 +223,10 @@ impl Iotlb {
     /// included, and all its pages of PASIDs: which of those go through the range cannot be told from their addresses.
     pub(crate) fn drop_pages(&self, domain: DomainId, range: &IovaRange) -> u64 {
         let (word, bit) = self.domain_bit(domain);
-        let with_pasids = word.load(Ordering::Acquire) & bit != 0;
-        if with_pasids {
-            word.fetch_and(!bit, Ordering::AcqRel);
-        }
+        // A page that is kept after the bit is cleared and before the drop starts has set it again by then.
+        let had_pasids = clear(word, bit);
         let dropper = self.lines.start_drop();
+        let with_pasids = had_pasids || word.load(Ordering::SeqCst) & bit != 0;
         let space = Space {
             domain,
             pasid: None,
@@ -255,7 +252,7 @@ impl Iotlb {
             domain,
             pasid: Some(pasid),
         };
-        let pieces = self.pieces.load(Ordering::Acquire);
+        let pieces = self.pieces.load(Ordering::SeqCst);
         let whole = (0..SIZES).rev().find(|size| pieces >> size & 1 != 0);
         let mask = whole.map_or(0, |size| (1 << shift(size)) - 1);
         let widened = IovaRange::new(Iova(range.start().0 & !mask), Iova(range.last().0 | mask));
@@ -298,7 +295,12 @@ fn overlaps(tag: &[u64; 2], range: &IovaRange) -> bool {
 
 /// Sets a bit that is usually set.
 fn set(word: &AtomicU64, bit: u64) {
-    if word.load(Ordering::Relaxed) & bit == 0 {
-        word.fetch_or(bit, Ordering::AcqRel);
+    if word.load(Ordering::SeqCst) & bit == 0 {
+        word.fetch_or(bit, Ordering::SeqCst);
     }
+}
+
+/// Clears a bit that is usually clear. Returns whether it was set.
+fn clear(word: &AtomicU64, bit: u64) -> bool {
+    word.load(Ordering::SeqCst) & bit != 0 && word.fetch_and(!bit, Ordering::SeqCst) & bit != 0
 }

@@ -74,7 +74,7 @@ impl<const TAG: usize, const VALUE: usize> Lines<TAG, VALUE> {
 
     /// A stamp for results that are read from now on.
     pub(crate) fn stamp(&self) -> Stamp {
-        Stamp(self.generation.load(Ordering::Acquire))
+        Stamp(self.generation.load(Ordering::SeqCst))
     }
 
     /// The value kept for `tag`.
@@ -105,9 +105,10 @@ impl<const TAG: usize, const VALUE: usize> Lines<TAG, VALUE> {
         set.write(way, tag, &value);
     }
 
-    /// Refuses every result stamped before this call, and lets lines be dropped.
+    /// Refuses every result stamped before this call, and lets lines be dropped. In the one order of all threads: whoever
+    /// marked something before keeping a line that was not refused has marked it before this call returns.
     pub(crate) fn start_drop(&self) -> Dropper<'_, TAG, VALUE> {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.generation.fetch_add(1, Ordering::SeqCst);
         Dropper(self)
     }
 

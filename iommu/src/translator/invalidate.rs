@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What each invalidation drops (Invalidation of Translation Caches).
+//!
+//! Whatever others are derived from is dropped first, contexts before PASID entries and tables before pages: a request that
+//! finds the old one may still keep what it makes of it until then, and no longer once the derived ones are dropped.
 
 use super::Translator;
 use crate::invalidation::Invalidation;
@@ -29,8 +32,8 @@ impl Translator {
         self.contexts.drop_all()
             + self.scalable_contexts.drop_all()
             + self.bindings.drop_all()
-            + self.iotlb.drop_all()
             + self.tables.drop_all()
+            + self.iotlb.drop_all()
     }
 
     fn drop_named(&self, invalidation: &Invalidation) -> u64 {
@@ -43,24 +46,24 @@ impl Translator {
             Invalidation::PasidCacheOne { domain, pasid } => {
                 self.bindings.drop_pasid(domain, pasid)
             }
-            Invalidation::IotlbGlobal => self.iotlb.drop_all() + self.tables.drop_all(),
+            Invalidation::IotlbGlobal => self.tables.drop_all() + self.iotlb.drop_all(),
             Invalidation::IotlbDomain(domain) => {
-                self.iotlb.drop_domain(domain) + self.tables.drop_domain(domain)
+                self.tables.drop_domain(domain) + self.iotlb.drop_domain(domain)
             }
             Invalidation::IotlbPages {
                 domain,
                 range,
                 leaf_only,
             } => {
-                let pages = self.iotlb.drop_pages(domain, &range);
-                if leaf_only {
-                    pages
+                let tables = if leaf_only {
+                    0
                 } else {
-                    pages + self.tables.drop_pages(domain, &range)
-                }
+                    self.tables.drop_pages(domain, &range)
+                };
+                tables + self.iotlb.drop_pages(domain, &range)
             }
             Invalidation::PasidIotlbAll { domain, pasid } => {
-                self.iotlb.drop_pasid(domain, pasid) + self.tables.drop_pasid(domain, pasid)
+                self.tables.drop_pasid(domain, pasid) + self.iotlb.drop_pasid(domain, pasid)
             }
             Invalidation::PasidIotlbPages {
                 domain,
@@ -68,12 +71,12 @@ impl Translator {
                 range,
                 leaf_only,
             } => {
-                let pages = self.iotlb.drop_pasid_pages(domain, pasid, &range);
-                if leaf_only {
-                    pages
+                let tables = if leaf_only {
+                    0
                 } else {
-                    pages + self.tables.drop_pasid_pages(domain, pasid, &range)
-                }
+                    self.tables.drop_pasid_pages(domain, pasid, &range)
+                };
+                tables + self.iotlb.drop_pasid_pages(domain, pasid, &range)
             }
             Invalidation::DeviceTlb(_) => 0,
             Invalidation::InterruptGlobal => self.entries.drop_all(),

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use vm_memory::Bytes;
 
-const SCHEDULES: usize = 1000;
+const SCHEDULES: usize = 2000;
 const OLD: u64 = 0x9000;
 const NEW: u64 = 0xa000;
 

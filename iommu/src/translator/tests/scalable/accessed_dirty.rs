@@ -131,6 +131,21 @@ fn write_to_a_clean_cached_page_walks_again() {
     assert_eq!(bench.reads_of(write), 0);
 }
 
+/// The first stage's dirty bit says nothing of the second's.
+#[test]
+fn nested_page_is_clean_until_both_stages_are_dirty() {
+    for (first, second) in [(0x1067, 0x9003), (0x1027, 0x9303)] {
+        let bench = Bench::scalable();
+        bench.memory.set(0x5080, 0x1_02c9);
+        bench.memory.set(0x8_3008, first);
+        bench.memory.set(0x1_3008, second);
+        bench.with_pasid(NESTED, 0x1000, Access::Read).unwrap();
+        bench.with_pasid(NESTED, 0x1000, Access::Write).unwrap();
+        assert_eq!(bench.memory.word(0x8_3008), 0x1067);
+        assert_eq!(bench.memory.word(0x1_3008), 0x9303);
+    }
+}
+
 /// As Linux reads its dirty log: it clears D, invalidates the page, and the next write must say so again.
 #[test]
 fn cleared_dirty_bit_is_set_again_after_the_invalidation() {
