@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::ids::{Pasid, Requester, SourceId};
 use crate::memory::Ram;
 use crate::msi::MsiMessage;
-use crate::request::{Access, Request, Translation};
+use crate::request::{Access, AddressType, Attributes, Request, Translation};
 use crate::sync::{RwLock, RwLockReadGuard};
 use crate::translate::{identity, in_interrupt_range};
 use std::fmt;
@@ -144,13 +144,21 @@ impl DmaSpace {
         Ok(())
     }
 
-    fn translate(&self, address: Iova, access: Access) -> Result<Translation, DmaError> {
+    fn translate(
+        &self,
+        address: Iova,
+        access: Access,
+        attributes: Attributes,
+    ) -> Result<Translation, DmaError> {
         self.check_bus_master(address)?;
         let Some(translate) = &self.translate else {
             return Ok(identity(address, None));
         };
         let request = Request {
             pasid: self.pasid,
+            address_type: attributes.address_type,
+            execute: attributes.execute,
+            privileged: attributes.privileged,
             ..Request::untranslated(self.requester.source(), address, access)
         };
         translate
@@ -175,8 +183,21 @@ impl DmaSection<'_> {
     /// # Errors
     /// The first address that could not be read; `buf` is then unspecified.
     pub fn read(&self, iova: Iova, buf: &mut [u8]) -> Result<(), DmaError> {
+        self.read_with(iova, buf, Attributes::default())
+    }
+
+    /// [`Self::read`] with attributes.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_with(
+        &self,
+        iova: Iova,
+        buf: &mut [u8],
+        attributes: Attributes,
+    ) -> Result<(), DmaError> {
         let mut done = 0;
-        for piece in self.pieces(iova, buf.len(), Access::Read) {
+        for piece in self.pieces_with(iova, buf.len(), Access::Read, attributes) {
             let slice = piece?;
             let end = done + slice.len();
             slice.copy_to(&mut buf[done..end]);
@@ -190,15 +211,29 @@ impl DmaSection<'_> {
     /// # Errors
     /// The first address that could not be written; everything before it has been.
     pub fn write(&self, iova: Iova, buf: &[u8]) -> Result<(), DmaError> {
+        self.write_with(iova, buf, Attributes::default())
+    }
+
+    /// [`Self::write`] with attributes. An address that is translated already is never an interrupt request.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_with(
+        &self,
+        iova: Iova,
+        buf: &[u8],
+        attributes: Attributes,
+    ) -> Result<(), DmaError> {
         if let Ok(data) = <[u8; 4]>::try_from(buf)
             && self.space.pasid.is_none()
+            && attributes.address_type == AddressType::Untranslated
             && iova.0.is_multiple_of(4)
             && in_interrupt_range(iova)
         {
             return self.space.interrupt(iova, data);
         }
         let mut done = 0;
-        for piece in self.pieces(iova, buf.len(), Access::Write) {
+        for piece in self.pieces_with(iova, buf.len(), Access::Write, attributes) {
             let slice = piece?;
             let end = done + slice.len();
             slice.copy_from(&buf[done..end]);
@@ -231,11 +266,23 @@ impl DmaSection<'_> {
 
     /// The pieces of RAM behind `len` bytes from `iova` on, for host I/O. They must not outlive the section.
     pub fn pieces(&self, iova: Iova, len: usize, access: Access) -> Pieces<'_> {
+        self.pieces_with(iova, len, access, Attributes::default())
+    }
+
+    /// [`Self::pieces`] with attributes.
+    pub fn pieces_with(
+        &self,
+        iova: Iova,
+        len: usize,
+        access: Access,
+        attributes: Attributes,
+    ) -> Pieces<'_> {
         Pieces {
             space: self.space,
             next: Some(iova),
             left: len,
             access,
+            attributes,
         }
     }
 }
@@ -247,11 +294,12 @@ pub struct Pieces<'a> {
     next: Option<Iova>,
     left: usize,
     access: Access,
+    attributes: Attributes,
 }
 
 impl<'a> Pieces<'a> {
     fn piece(&mut self, iova: Iova) -> Result<VolatileSlice<'a>, DmaError> {
-        let found = self.space.translate(iova, self.access)?;
+        let found = self.space.translate(iova, self.access, self.attributes)?;
         let region = RegionSlice::new(&self.space.ram, found.gpa).ok_or(DmaError::NoRam(iova))?;
         let len = usize::try_from(found.len)
             .unwrap_or(usize::MAX)

@@ -108,6 +108,17 @@ pub struct Request {
     pub privileged: bool,
 }
 
+/// What a device says of a request besides address and access.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// How the address is to be understood.
+    pub address_type: AddressType,
+    /// The request asks for instruction fetch (only with a PASID).
+    pub execute: bool,
+    /// The request has supervisor privilege (only with a PASID).
+    pub privileged: bool,
+}
+
 impl Request {
     /// An untranslated request without PASID.
     #[must_use]

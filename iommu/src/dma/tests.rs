@@ -209,3 +209,38 @@ fn quiesce_waits_for_an_open_section() {
     });
     assert!(quiet.load(Ordering::SeqCst));
 }
+
+#[test]
+fn attributes_of_an_access_stand_in_its_request() {
+    let (space, _, pages) = space(&[0, 6]);
+    let section = space.section();
+    let fetch = Attributes {
+        execute: true,
+        privileged: true,
+        ..Attributes::default()
+    };
+    let translated = Attributes {
+        address_type: AddressType::Translated,
+        ..Attributes::default()
+    };
+    section.read_with(Iova(0x1000), &mut [0; 2], fetch).unwrap();
+    section
+        .write_with(Iova(0x1000), &[0; 2], translated)
+        .unwrap();
+    section.read(Iova(0x1000), &mut [0; 2]).unwrap();
+    let seen: Vec<_> = pages
+        .requests
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|r| (r.address_type, r.execute, r.privileged))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (AddressType::Untranslated, true, true),
+            (AddressType::Translated, false, false),
+            (AddressType::Untranslated, false, false)
+        ]
+    );
+}
