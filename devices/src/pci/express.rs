@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The PCI Express capability (PCI Express Base Specification 6.0, section 7.5.3): version 2, 2.5 GT/s, one lane.
 //!
-//! Payloads are 128 bytes, there is no ASPM, no ARI and no error reporting beyond the register bits. The slot registers'
-//! behaviour belongs to the root port.
+//! Payloads are 128 bytes, ports forward one end-end prefix (a PASID) and cannot be told to block it, there is no ASPM, no ARI
+//! and no error reporting beyond the register bits. The slot registers' behaviour belongs to the root port.
 
 use super::config::{ConfigSpace, capability};
 use bitfield_struct::bitfield;
@@ -75,6 +75,25 @@ pub struct DeviceControl {
     pub max_read_request: u8,
     /// Bit 15: starts a function level reset; reads zero.
     pub initiate_reset: bool,
+}
+
+/// Device capabilities 2 register.
+#[bitfield(u32)]
+pub struct DeviceCapabilities2 {
+    #[bits(4)]
+    __: u8,
+    /// Bit 4: completion time-outs can be disabled.
+    pub timeout_disable: bool,
+    #[bits(15)]
+    __: u16,
+    /// Bit 20: packets have the Fmt field of 3 bits, without which there are no prefixes.
+    pub extended_fmt: bool,
+    /// Bit 21: requests may have end-end prefixes, of which the PASID is one. A port forwards them.
+    pub end_end_prefixes: bool,
+    /// Bits 23:22: how many a request may have; 0 means four.
+    #[bits(2)]
+    pub max_end_end_prefixes: u8,
+    __: u8,
 }
 
 /// Link capabilities register.
@@ -267,6 +286,7 @@ impl Express {
             express.install_link(config, port);
         }
         if port {
+            express.offer_prefixes(config);
             let root_control = 0x001fu16;
             config.allow_write(at + register::ROOT_CONTROL, &root_control.to_le_bytes());
             config.allow_clear(at + register::ROOT_STATUS, &(1u32 << 16).to_le_bytes());
@@ -297,8 +317,22 @@ impl Express {
         );
         config.allow_clear(at + register::DEVICE_STATUS, &[0x0f]);
         // Completion time-outs can be disabled, as the specification demands of those who have any.
-        config.set_u8(at + register::DEVICE_CAPABILITIES_2, 0x10);
+        let capabilities = DeviceCapabilities2::new().with_timeout_disable(true);
+        config.set_u32(
+            at + register::DEVICE_CAPABILITIES_2,
+            capabilities.into_bits(),
+        );
         config.allow_write(at + register::DEVICE_CONTROL_2, &[0x1f]);
+    }
+
+    /// Offers one end-end prefix a request: what a function needs to send a PASID, and a port to forward it.
+    pub fn offer_prefixes(self, config: &mut ConfigSpace) {
+        let at = self.at + register::DEVICE_CAPABILITIES_2;
+        let offer = DeviceCapabilities2::from_bits(config.u32(at))
+            .with_extended_fmt(true)
+            .with_end_end_prefixes(true)
+            .with_max_end_end_prefixes(1);
+        config.set_u32(at, offer.into_bits());
     }
 
     fn install_link(self, config: &mut ConfigSpace, port: bool) {

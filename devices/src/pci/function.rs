@@ -142,6 +142,15 @@ impl FunctionBuilder {
         self
     }
 
+    /// Adds the PCI Express capability with function level reset and end-end prefixes, which requests with PASID need.
+    pub fn express_with_prefixes(&mut self, device_type: DeviceType) -> &mut Self {
+        let config = &mut self.state.config;
+        let express = Express::install(config, device_type, true);
+        express.offer_prefixes(config);
+        self.state.express = Some(express);
+        self
+    }
+
     /// Adds power management.
     pub fn power_management(&mut self) -> &mut Self {
         self.state.pm = Some(PowerManagement::install(&mut self.state.config));
@@ -246,6 +255,11 @@ impl Function {
         self.send(&messages);
         self.drive();
         outcome
+    }
+
+    /// Looks at the configuration space, or changes a register that only the device knows. Nothing follows from the change.
+    pub fn with_config<T>(&self, look: impl FnOnce(&mut ConfigSpace) -> T) -> T {
+        look(&mut self.lock().config)
     }
 
     /// [`super::PciFunction::windows`].

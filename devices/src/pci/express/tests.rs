@@ -71,3 +71,15 @@ fn reset_bit_without_the_capability_does_nothing() {
     let (config, express) = installed(DeviceType::Endpoint, false);
     assert!(!express.asks_for_reset(&config, 0x48, &[0x00, 0x80]));
 }
+
+#[test]
+fn ports_forward_one_end_end_prefix_and_endpoints_offer_it_when_told() {
+    let (config, _) = installed(DeviceType::RootPort { slot: None }, false);
+    assert_eq!(config.u32(0x64), 0x0070_0010);
+    let (mut config, express) = installed(DeviceType::Endpoint, true);
+    assert_eq!(config.u32(0x64), 0x0000_0010);
+    express.offer_prefixes(&mut config);
+    assert_eq!(config.u32(0x64), 0x0070_0010);
+    config.write(0x68, &[0xff; 4]);
+    assert_eq!(config.u32(0x68), 0x0000_001f);
+}

@@ -53,6 +53,8 @@ fn identity_is_a_bridge_with_a_slot() {
     assert_eq!(rig.read(0x58) & 0xff, 0x10);
     assert_eq!(rig.read(0x5a), 0x0142);
     assert_eq!((rig.read(0x6c), rig.read(0x6e)), (0x005b, 0x002c));
+    // Device capabilities 2: prefixes below the port are forwarded.
+    assert_eq!((rig.read(0x7c), rig.read(0x7e)), (0x0010, 0x0070));
 }
 
 #[test]
