@@ -4,6 +4,7 @@
 //! A device is built from a [`function::Function`], which owns everything that is the same for each PCI function, and
 //! implements [`PciFunction`] by delegating to it what it does not handle itself.
 
+pub mod ats;
 pub mod bar;
 pub mod bridge;
 pub mod config;
@@ -13,7 +14,9 @@ pub mod function;
 pub mod host_bridge;
 pub mod msi;
 pub mod msix;
+pub mod pasid;
 pub mod pm;
+pub mod pri;
 pub mod root;
 pub mod root_port;
 
