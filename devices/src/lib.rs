@@ -9,6 +9,7 @@
 pub mod bus;
 pub mod control;
 pub mod debug_exit;
+pub mod dmatest;
 pub mod edu;
 pub mod i8042;
 pub mod ioapic;
