@@ -116,6 +116,19 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Devices")]
     pub edu: bool,
 
+    /// The dmatest device, 1234:d7a7, which makes every kind of DMA request: bus is the root port that it sits behind (default:
+    /// the root bus), pasid-bits the width of its PASIDs (0 to 20, default 20, 0 for none), ats lets it cache translations and
+    /// pri ask for pages (both on by default; pri needs ats); repeatable
+    #[arg(
+        long,
+        value_name = "bus=ID,pasid-bits=N,pri=on|off,ats=on|off",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        help_heading = "Devices"
+    )]
+    pub dmatest: Vec<String>,
+
     /// A virtio block device on an image: direct bypasses the host's page cache, queues is the number of virtqueues (1 to
     /// 16, default 1), id names it, bus is the root port that it sits behind (default: the root bus); repeatable
     #[arg(

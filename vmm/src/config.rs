@@ -28,6 +28,8 @@ pub struct Config {
     pub rng: bool,
     /// The `edu` test device.
     pub edu: bool,
+    /// The `dmatest` devices in the order given.
+    pub dmatests: Vec<DmatestConfig>,
     /// Block devices in the order given.
     pub disks: Vec<DiskConfig>,
     /// Network devices in the order given.
@@ -87,6 +89,19 @@ pub enum SerialConfig {
     File(PathBuf),
     /// Nowhere; expectations are still matched.
     Null,
+}
+
+/// A `dmatest` device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DmatestConfig {
+    /// Root port; the root bus without.
+    pub bus: Option<String>,
+    /// Bits of a PASID, up to 20; 0 for no PASID capability.
+    pub pasid_bits: u8,
+    /// It can cache translations.
+    pub ats: bool,
+    /// It can ask for pages; only with `ats`.
+    pub pri: bool,
 }
 
 /// A block device.

@@ -4,6 +4,7 @@
 //! One file a subsystem. The order matters: the unit is there before anything that sends through it, the PCI functions before
 //! the firmware that gives them addresses, and the ACPI tables describe the result.
 
+mod dmatest;
 mod edu;
 mod ioapic;
 mod iommu;
@@ -36,6 +37,7 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
     let mut bus = pci::PciBus::new(&config, &translation)?;
     virtio::add(&config, &translation, &mut bus)?;
     edu::add(&config, &translation, &mut bus)?;
+    dmatest::add(&config, &translation, &mut bus)?;
     let (root, firmware) = bus.finish(board, &lines, reset)?;
 
     // At a reset DMA stops first, then the unit forgets its tables, and at last addresses are given out again.

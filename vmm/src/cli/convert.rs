@@ -3,8 +3,8 @@
 
 use super::RunArgs;
 use crate::config::{
-    AddressWidth, Config, DiskConfig, EndingConfig, HugePages, IommuConfig, MemoryConfig,
-    NetConfig, RootPortConfig, SerialConfig, ShareConfig, Switch,
+    AddressWidth, Config, DiskConfig, DmatestConfig, EndingConfig, HugePages, IommuConfig,
+    MemoryConfig, NetConfig, RootPortConfig, SerialConfig, ShareConfig, Switch,
 };
 use crate::error::Error;
 use crate::kvm::features::Feature;
@@ -35,6 +35,7 @@ impl RunArgs {
             serial: serial(&self.serial)?,
             rng: self.rng,
             edu: self.edu,
+            dmatests: each(&self.dmatest, dmatest)?,
             disks: each(&self.disk, disk)?,
             nets: each(&self.net, net)?,
             shares: each(&self.share, share)?,
@@ -149,6 +150,35 @@ fn disk(text: &str) -> Result<DiskConfig, Error> {
         bus: parts.value("bus", "ID")?.map(str::to_owned),
     };
     parts.finish()?;
+    Ok(config)
+}
+
+fn dmatest(text: &str) -> Result<DmatestConfig, Error> {
+    let switch = [("on", true), ("off", false)];
+    let mut config = DmatestConfig {
+        bus: None,
+        pasid_bits: 20,
+        ats: true,
+        pri: true,
+    };
+    if text.is_empty() {
+        return Ok(config);
+    }
+    let mut parts = Parts::new("dmatest", text)?;
+    config.bus = parts.value("bus", "ID")?.map(str::to_owned);
+    if let Some(bits) = parts.number("pasid-bits", 0, 20)? {
+        config.pasid_bits = bits;
+    }
+    let pri = parts.choice("pri", &switch)?;
+    config.ats = parts.choice("ats", &switch)?.unwrap_or(config.ats);
+    config.pri = pri.unwrap_or(config.ats);
+    parts.finish()?;
+    if config.pri && !config.ats {
+        return Err(wrong(
+            "dmatest",
+            "pri=on needs ats=on: only a device that translates asks for pages",
+        ));
+    }
     Ok(config)
 }
 
@@ -286,8 +316,12 @@ fn check_ids(config: &Config) -> Result<(), Error> {
 fn check_buses(config: &Config) -> Result<(), Error> {
     let disks = config.disks.iter().map(|disk| ("disk", &disk.bus));
     let nets = config.nets.iter().map(|net| ("net", &net.bus));
+    let dmatests = config
+        .dmatests
+        .iter()
+        .map(|dmatest| ("dmatest", &dmatest.bus));
     let mut taken: Vec<&str> = Vec::new();
-    for (option, bus) in disks.chain(nets) {
+    for (option, bus) in disks.chain(nets).chain(dmatests) {
         let Some(bus) = bus else { continue };
         if !config.root_ports.iter().any(|port| port.id == *bus) {
             return Err(wrong(

@@ -3,7 +3,8 @@
 
 use super::{Cli, Command};
 use crate::config::{
-    AddressWidth, Config, DiskConfig, HugePages, IommuConfig, NetConfig, SerialConfig, Switch,
+    AddressWidth, Config, DiskConfig, DmatestConfig, HugePages, IommuConfig, NetConfig,
+    SerialConfig, Switch,
 };
 use crate::error::Error;
 use clap::{CommandFactory, Parser};
@@ -104,6 +105,39 @@ fn device_options_are_taken() {
 }
 
 #[test]
+fn dmatest_options_are_taken() {
+    assert!(config(&[]).unwrap().dmatests.is_empty());
+    let config = config(&[
+        "--root-port=id=p0",
+        "--dmatest",
+        "--dmatest=bus=p0,pasid-bits=8,pri=off",
+        "--dmatest=ats=off,pasid-bits=0",
+        "--edu",
+    ])
+    .unwrap();
+    let whole = DmatestConfig {
+        bus: None,
+        pasid_bits: 20,
+        ats: true,
+        pri: true,
+    };
+    let below = DmatestConfig {
+        bus: Some("p0".into()),
+        pasid_bits: 8,
+        pri: false,
+        ..whole.clone()
+    };
+    let plain = DmatestConfig {
+        pasid_bits: 0,
+        ats: false,
+        pri: false,
+        ..whole.clone()
+    };
+    assert_eq!(config.dmatests, [whole, below, plain]);
+    assert!(config.edu);
+}
+
+#[test]
 fn iommu_options_are_taken() {
     assert_eq!(config(&["--iommu", "off"]).unwrap().iommu, None);
     let text = "mode=legacy,caching-mode=on,aw=39,intremap=off,records=1";
@@ -156,6 +190,10 @@ fn wrong_text_is_a_complaint_that_names_it() {
         (&["--net=tap=t,mac=52:54:00"], "wanted six bytes"),
         (&["--net=tap=t,mac=53:54:00:00:00:01"], "group address"),
         (&["--share=/d"], "tag=NAME is missing"),
+        (&["--dmatest=pasid-bits=21"], "numbers from 0 to 20"),
+        (&["--dmatest=pri=on,ats=off"], "pri=on needs ats=on"),
+        (&["--dmatest=bus=p9"], "no --root-port has this id"),
+        (&["--dmatest=msi=on"], "\"msi\" is not known"),
         (
             &["--iommu=mode=scalable"],
             "mode=scalable: allowed are legacy",
@@ -201,6 +239,10 @@ fn contradictions_are_complaints() {
             "another device is behind this root port",
         ),
         (
+            &["--root-port=id=a", "--disk=/x,bus=a", "--dmatest=bus=a"],
+            "another device is behind this root port",
+        ),
+        (
             &["--share=/a,tag=t", "--share=/b,tag=t"],
             "two shares have the tag \"t\"",
         ),
@@ -220,7 +262,7 @@ fn contradictions_are_complaints() {
 
 #[test]
 fn options_of_later_days_are_unknown() {
-    for option in ["--vfio=0000:00:01.0", "--api-socket=/s", "--dmatest"] {
+    for option in ["--vfio=0000:00:01.0", "--api-socket=/s"] {
         assert!(Cli::try_parse_from(["remora", "run", "--kernel", "k", option]).is_err());
     }
     assert!(Cli::try_parse_from(["remora", "doctor"]).is_err());

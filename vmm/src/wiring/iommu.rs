@@ -12,7 +12,7 @@ use crate::layout;
 use devices::bus::BusDevice;
 use iommu::capabilities::{self, Capabilities, LegacyOptions};
 use iommu::dma::DmaSpace;
-use iommu::ids::Requester;
+use iommu::ids::{Pasid, Requester};
 use iommu::memory::{PhysMem, Ram};
 use iommu::msi::{MsiSender, MsiSink};
 use iommu::unit::{InterruptListener, Outputs, Unit};
@@ -99,6 +99,13 @@ impl Translation {
             Some(unit) => unit.dma_space(ram, requester, None),
             None => DmaSpace::identity(ram, requester),
         }
+    }
+
+    /// The memory of one PASID of `requester`; `None` in a machine without unit, where nothing tells PASIDs apart.
+    #[must_use]
+    pub fn pasid_space(&self, requester: &Arc<Requester>, pasid: Pasid) -> Option<Arc<DmaSpace>> {
+        let unit = self.unit.as_ref()?;
+        Some(unit.dma_space(Arc::clone(&self.ram), Arc::clone(requester), Some(pasid)))
     }
 
     /// Where devices send their messages.

@@ -3,7 +3,7 @@
 
 use super::pci::{PciBus, Windows};
 use super::testing::{PHYS_BITS, config, parts};
-use super::{edu, virtio};
+use super::{dmatest, edu, virtio};
 use crate::error::Error;
 use devices::pci::host_bridge::HostBridge;
 use iommu::address::Iova;
@@ -69,14 +69,60 @@ fn dma_and_messages_go_through_the_unit() {
     assert!(kernel.take_signals().is_empty());
 }
 
+/// Lets the first dmatest on the bus touch the page at 1 MiB, as its PASID 1 if `pasid`; the command's status.
+fn touch_by_dmatest(options: &[&str], blocked: bool, pasid: bool) -> u32 {
+    let config = config(options);
+    let (_, _, translation) = parts(&config);
+    let mut bus = PciBus::new(&config, &translation).unwrap();
+    dmatest::add(&config, &translation, &mut bus).unwrap();
+    if blocked {
+        block_everything(translation.unit().unwrap());
+    }
+    let slots = bus.root().slots();
+    let (_, slot) = slots.iter().find(|(devfn, _)| *devfn == 0x08).unwrap();
+    let device = slot.function();
+    device.config_write(0x04, &[0x06, 0]);
+    device.config_write(0x11e, &[0x01, 0]);
+    let mut command = [0; 40];
+    command[0] = 8;
+    command[1] = u8::from(pasid);
+    command[4] = u8::from(pasid);
+    command[10] = 0x10;
+    command[32] = 1;
+    for (at, bytes) in (0x1000..).step_by(8).zip(command.chunks_exact(8)) {
+        device.bar_write(0, at, bytes);
+    }
+    device.bar_write(0, 0x24, &1u32.to_le_bytes());
+    for _ in 0..20_000 {
+        let mut status = [0; 4];
+        device.bar_read(0, 0x1030, &mut status);
+        if status != [0; 4] {
+            return u32::from_le_bytes(status);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("dmatest never answers");
+}
+
+#[test]
+fn dmatest_goes_through_the_unit_and_has_no_pasids_without() {
+    assert_eq!(touch_by_dmatest(&["--dmatest"], false, false), 1);
+    assert_eq!(touch_by_dmatest(&["--dmatest"], true, false), 6);
+    assert_eq!(touch_by_dmatest(&["--dmatest"], true, true), 6);
+    let without = ["--dmatest", "--iommu", "off"];
+    assert_eq!(touch_by_dmatest(&without, false, false), 1);
+    assert_eq!(touch_by_dmatest(&without, false, true), 6);
+}
+
 #[test]
 fn devices_stand_in_the_order_of_the_options() {
-    let options = ["--root-port", "id=p", "--rng", "--edu"];
+    let options = ["--root-port", "id=p", "--rng", "--edu", "--dmatest"];
     let config = config(&options);
     let (_, _, translation) = parts(&config);
     let mut bus = PciBus::new(&config, &translation).unwrap();
     virtio::add(&config, &translation, &mut bus).unwrap();
     edu::add(&config, &translation, &mut bus).unwrap();
+    dmatest::add(&config, &translation, &mut bus).unwrap();
     let ids: Vec<(u8, u32)> = bus
         .root()
         .slots()
@@ -93,7 +139,8 @@ fn devices_stand_in_the_order_of_the_options() {
             (0, 0x0d57_8086),
             (1, 0x000c_1b36),
             (2, 0x1044_1af4),
-            (3, 0x11e8_1234)
+            (3, 0x11e8_1234),
+            (4, 0xd7a7_1234)
         ]
     );
 }
