@@ -20,6 +20,10 @@ pub enum Mode {
 const CPU: &str =
     "EPYC,-rdseed,-sha-ni,-xsavec,-3dnowprefetch,-misalignsse,-osvw,-topoext,-fxsr-opt,-nrip-save";
 
+/// Processors of L1. With several, QEMU's emulation of SVM now and then mixes the state of a guest with that of L1: guests hang
+/// or crash, under any VMM, and L1 with them. Guests have as many processors as they like.
+const CPUS: &str = "1";
+
 /// L1's kernel command line. On a busy machine ticks come late: the timer check at boot and the TSC's watchdog would judge
 /// wrongly, and KVM would take a corrected TSC rate for another clock.
 const CMDLINE: &str = "console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_on no_timer_check tsc=reliable \
@@ -40,7 +44,7 @@ pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {
         "-cpu",
         CPU,
         "-smp",
-        "2",
+        CPUS,
         "-m",
         "4G",
     ]);
