@@ -16,11 +16,26 @@ use crate::session::Session;
 use crate::suite::Count;
 
 /// Runs `scenarios` and prints, for each, time and log directory, then the verdict.
+///
+/// One that failed runs once more in a fresh L1, and says so. QEMU's emulation of SVM spoils a guest now and then, whichever
+/// VMM it runs under (it hangs, or finds its page tables or its stack broken); a fault of Remora's fails both times.
 pub fn run(session: &mut Session, scenarios: &[&Scenario]) -> Vec<Verdict> {
-    scenarios
-        .iter()
-        .map(|scenario| run_one(session, scenario))
-        .collect()
+    let run = |scenario: &&Scenario| {
+        let verdict = run_one(session, scenario);
+        if !matches!(verdict, Verdict::Fail(_)) {
+            return verdict;
+        }
+        println!("{}: once more, in a fresh L1", scenario.name);
+        session.drop_l1(scenario.name);
+        let first = format!("{}-first", scenario.name);
+        // Only a convenience for the reader: without it the logs of both runs mix.
+        drop(fs::rename(
+            session.dir.join(scenario.name),
+            session.dir.join(first),
+        ));
+        run_one(session, scenario)
+    };
+    scenarios.iter().map(run).collect()
 }
 
 /// The verdicts on `scenarios` where the lab cannot be set up, printed like any others.
