@@ -68,6 +68,20 @@ pub struct Found<T> {
     pub reads: u32,
 }
 
+impl<T> Found<T> {
+    /// What `read` finds in the table that the root entry names; a root entry that is blocked is all there is.
+    pub(super) fn below_root(
+        table: Result<Gpa, Blocked>,
+        read: impl FnOnce(Gpa) -> Result<T, Blocked>,
+    ) -> Self {
+        let reads = if table.is_ok() { 2 } else { 1 };
+        Self {
+            entry: table.and_then(read),
+            reads,
+        }
+    }
+}
+
 /// Reads the context of `source` below the root table at `root`.
 pub fn lookup<M: PhysMem + ?Sized>(
     memory: &M,
@@ -75,16 +89,10 @@ pub fn lookup<M: PhysMem + ?Sized>(
     root: Gpa,
     source: SourceId,
 ) -> Found<Context> {
-    match read_root(memory, capabilities, root, source) {
-        Err(blocked) => Found {
-            entry: Err(blocked),
-            reads: 1,
-        },
-        Ok(table) => Found {
-            entry: read_context(memory, capabilities, table, source),
-            reads: 2,
-        },
-    }
+    let table = read_root(memory, capabilities, root, source);
+    Found::below_root(table, |table| {
+        read_context(memory, capabilities, table, source)
+    })
 }
 
 fn read_root<M: PhysMem + ?Sized>(

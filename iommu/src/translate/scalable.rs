@@ -92,16 +92,10 @@ pub fn lookup<M: PhysMem + ?Sized>(
     root: Gpa,
     source: SourceId,
 ) -> Found<ScalableContext> {
-    match read_root(memory, capabilities, root, source) {
-        Err(blocked) => Found {
-            entry: Err(blocked),
-            reads: 1,
-        },
-        Ok(table) => Found {
-            entry: read_context(memory, capabilities, table, source),
-            reads: 2,
-        },
-    }
+    let table = read_root(memory, capabilities, root, source);
+    Found::below_root(table, |table| {
+        read_context(memory, capabilities, table, source)
+    })
 }
 
 fn read_root<M: PhysMem + ?Sized>(
