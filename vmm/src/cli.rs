@@ -2,6 +2,7 @@
 //! The command line: clap's part of it, and the way to a [`Config`](crate::config::Config).
 
 mod convert;
+mod iommu;
 #[cfg(test)]
 mod tests;
 
@@ -88,13 +89,29 @@ pub struct RunArgs {
     #[arg(long, value_name = "id=ID[,hotplug]", help_heading = "Machine")]
     pub root_port: Vec<String>,
 
-    /// The VT-d unit: caching-mode is on where something needs it (default auto), aw is the address width in bits (default
-    /// auto, the widest), intremap offers interrupt remapping (default on), records is the number of fault records (1 to
-    /// 222, default 8)
+    /// The VT-d unit, or none
+    ///
+    /// What is left open is derived: as much as the machine can honour.
+    ///   mode          legacy, or scalable beside it [default: scalable where another part needs it]
+    ///   stages        tables of scalable mode: first stage, second stage or both [default: auto, both]
+    ///   nesting       first-stage tables on second-stage ones; needs both [default: on where both are]
+    ///   caching-mode  report that changes to present need invalidation [default: auto, on with a hotplug port]
+    ///   aw            width of device addresses in bits; 57 adds five-level tables, whatever the processor has
+    ///                 [default: auto, 48]
+    ///   intremap      interrupt remapping [default: on]
+    ///   pasid-bits    width of PASIDs in scalable mode, 0 for none [default: 20]
+    ///   pri           page requests [default: on where a device makes them]
+    ///   dirty         accessed and dirty bits in second-stage tables [default: on where those are]
+    ///   posted        interrupts posted to memory; not with a hotplug port, where a passed-through device may come
+    ///                 [default: off]
+    ///   units         number of units [default: 1]
+    ///   records       fault recording registers of a unit, 1 to 222 [default: 8]
+    /// Device-TLBs are offered in scalable mode where a device has ATS.
     #[arg(
         long,
-        value_name = "off|mode=legacy,caching-mode=auto|on|off,aw=auto|39|48,intremap=on|off,records=N",
+        value_name = "off|mode=legacy|scalable,PART=VALUE...",
         default_value = "mode=legacy",
+        verbatim_doc_comment,
         help_heading = "Machine"
     )]
     pub iommu: String,

@@ -155,27 +155,83 @@ pub enum Switch {
     Off,
 }
 
+impl Switch {
+    /// The setting, `derived` where it is left open.
+    #[must_use]
+    pub const fn or(self, derived: bool) -> bool {
+        match self {
+            Self::Auto => derived,
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
+
 /// The unit's address width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddressWidth {
-    /// The widest that the machine allows.
+    /// The widest that every guest can use, 48 bits.
     #[default]
     Auto,
-    /// 39 bits, three-level tables.
+    /// 39 bits, in tables of three or four levels.
     Bits39,
     /// 48 bits, four-level tables.
     Bits48,
+    /// 57 bits, five-level tables. Whether the processor has five levels does not matter.
+    Bits57,
 }
 
-/// The VT-d unit.
+/// How the unit can be asked to translate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TableMode {
+    /// Scalable mode where another option needs it, legacy mode otherwise.
+    #[default]
+    Auto,
+    /// Legacy mode alone.
+    Legacy,
+    /// Scalable mode beside legacy mode.
+    Scalable,
+}
+
+/// The tables of scalable mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stages {
+    /// All that the unit can walk.
+    #[default]
+    Auto,
+    /// First-stage tables alone.
+    First,
+    /// Second-stage tables alone.
+    Second,
+    /// Either.
+    Both,
+}
+
+/// The VT-d unit as it was asked for; [`crate::offer`] makes capabilities of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IommuConfig {
+    /// Table mode.
+    pub mode: TableMode,
+    /// Tables of scalable mode.
+    pub stages: Stages,
+    /// First-stage tables on second-stage ones.
+    pub nesting: Switch,
     /// Report caching mode.
     pub caching_mode: Switch,
     /// Address width.
     pub address_width: AddressWidth,
     /// Offer interrupt remapping.
     pub intremap: bool,
+    /// Bits of a PASID, up to 20; 0 for no requests with PASID.
+    pub pasid_bits: Option<u8>,
+    /// Page requests.
+    pub pri: Switch,
+    /// Accessed and dirty bits in second-stage tables.
+    pub dirty: Switch,
+    /// Interrupts may be posted to memory.
+    pub posted: bool,
+    /// Remapping units, at least 1.
+    pub units: u16,
     /// Fault recording registers, 1 to [`iommu::capabilities::MAX_FAULT_RECORDS`].
     pub records: u16,
 }
@@ -183,9 +239,17 @@ pub struct IommuConfig {
 impl Default for IommuConfig {
     fn default() -> Self {
         Self {
+            mode: TableMode::Auto,
+            stages: Stages::Auto,
+            nesting: Switch::Auto,
             caching_mode: Switch::Auto,
             address_width: AddressWidth::Auto,
             intremap: true,
+            pasid_bits: None,
+            pri: Switch::Auto,
+            dirty: Switch::Auto,
+            posted: false,
+            units: 1,
             records: 8,
         }
     }

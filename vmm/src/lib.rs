@@ -17,6 +17,7 @@ pub mod layout;
 pub mod machine;
 pub mod memory;
 pub mod net;
+pub mod offer;
 pub mod options;
 pub mod report;
 pub mod run;

@@ -2,14 +2,15 @@
 //! From option texts to a checked [`Config`].
 
 use super::RunArgs;
+use super::iommu::iommu;
 use crate::config::{
-    AddressWidth, Config, DiskConfig, DmatestConfig, EndingConfig, HugePages, IommuConfig,
-    MemoryConfig, NetConfig, RootPortConfig, SerialConfig, ShareConfig, Switch,
+    Config, DiskConfig, DmatestConfig, EndingConfig, HugePages, MemoryConfig, NetConfig,
+    RootPortConfig, SerialConfig, ShareConfig,
 };
 use crate::error::Error;
 use crate::kvm::features::Feature;
+use crate::offer;
 use crate::options::{Parts, size, wrong};
-use iommu::capabilities::MAX_FAULT_RECORDS;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ impl RunArgs {
         check_ids(&config)?;
         check_buses(&config)?;
         check_cpus(&config)?;
+        offer::check(&config)?;
         Ok(config)
     }
 
@@ -239,41 +241,6 @@ fn share(text: &str) -> Result<ShareConfig, Error> {
         ));
     }
     Ok(config)
-}
-
-fn iommu(text: &str) -> Result<Option<IommuConfig>, Error> {
-    if text == "off" {
-        return Ok(None);
-    }
-    let default = IommuConfig::default();
-    let mut parts = Parts::new("iommu", text)?;
-    parts.choice("mode", &[("legacy", ())])?;
-    let switches = [
-        ("auto", Switch::Auto),
-        ("on", Switch::On),
-        ("off", Switch::Off),
-    ];
-    let widths = [
-        ("auto", AddressWidth::Auto),
-        ("39", AddressWidth::Bits39),
-        ("48", AddressWidth::Bits48),
-    ];
-    let config = IommuConfig {
-        caching_mode: parts
-            .choice("caching-mode", &switches)?
-            .unwrap_or(default.caching_mode),
-        address_width: parts
-            .choice("aw", &widths)?
-            .unwrap_or(default.address_width),
-        intremap: parts
-            .choice("intremap", &[("on", true), ("off", false)])?
-            .unwrap_or(default.intremap),
-        records: parts
-            .number("records", 1, MAX_FAULT_RECORDS)?
-            .unwrap_or(default.records),
-    };
-    parts.finish()?;
-    Ok(Some(config))
 }
 
 fn timeout(text: &str) -> Result<Duration, Error> {

@@ -4,7 +4,7 @@
 use super::{Cli, Command};
 use crate::config::{
     AddressWidth, Config, DiskConfig, DmatestConfig, HugePages, IommuConfig, NetConfig,
-    SerialConfig, Switch,
+    SerialConfig, Stages, Switch, TableMode,
 };
 use crate::error::Error;
 use clap::{CommandFactory, Parser};
@@ -39,9 +39,17 @@ fn defaults_are_one_cpu_512_mib_and_a_legacy_unit() {
     assert_eq!(
         config.iommu,
         Some(IommuConfig {
+            mode: TableMode::Legacy,
+            stages: Stages::Auto,
+            nesting: Switch::Auto,
             caching_mode: Switch::Auto,
             address_width: AddressWidth::Auto,
             intremap: true,
+            pasid_bits: None,
+            pri: Switch::Auto,
+            dirty: Switch::Auto,
+            posted: false,
+            units: 1,
             records: 8
         })
     );
@@ -144,10 +152,27 @@ fn iommu_options_are_taken() {
     assert_eq!(
         config(&["--iommu", text]).unwrap().iommu,
         Some(IommuConfig {
+            mode: TableMode::Legacy,
             caching_mode: Switch::On,
             address_width: AddressWidth::Bits39,
             intremap: false,
-            records: 1
+            records: 1,
+            ..IommuConfig::default()
+        })
+    );
+    let text = "mode=scalable,stages=both,nesting=on,aw=57,pasid-bits=8,pri=off,dirty=on,posted=on";
+    assert_eq!(
+        config(&["--iommu", text]).unwrap().iommu,
+        Some(IommuConfig {
+            mode: TableMode::Scalable,
+            stages: Stages::Both,
+            nesting: Switch::On,
+            address_width: AddressWidth::Bits57,
+            pasid_bits: Some(8),
+            pri: Switch::Off,
+            dirty: Switch::On,
+            posted: true,
+            ..IommuConfig::default()
         })
     );
 }
@@ -195,13 +220,23 @@ fn wrong_text_is_a_complaint_that_names_it() {
         (&["--dmatest=bus=p9"], "no --root-port has this id"),
         (&["--dmatest=msi=on"], "\"msi\" is not known"),
         (
-            &["--iommu=mode=scalable"],
-            "mode=scalable: allowed are legacy",
+            &["--iommu=mode=both"],
+            "mode=both: allowed are legacy, scalable",
         ),
-        (&["--iommu=aw=57"], "aw=57: allowed are auto, 39, 48"),
+        (&["--iommu=aw=52"], "aw=52: allowed are auto, 39, 48, 57"),
+        (
+            &["--iommu=stages=third"],
+            "allowed are auto, first, second, both",
+        ),
+        (
+            &["--iommu=nesting=auto"],
+            "nesting=auto: allowed are on, off",
+        ),
+        (&["--iommu=pasid-bits=21"], "numbers from 0 to 20"),
+        (&["--iommu=dirty"], "dirty needs a value: dirty=on|off"),
         (&["--iommu=records=0"], "numbers from 1 to 222"),
         (&["--iommu=records=223"], "numbers from 1 to 222"),
-        (&["--iommu=pri=on"], "\"pri\" is not known"),
+        (&["--iommu=ats=on"], "\"ats\" is not known"),
         (&["--iommu="], "empty part"),
         (&["--timeout=0"], "no number of seconds"),
         (&["--timeout=NaN"], "no number of seconds"),
@@ -218,8 +253,8 @@ fn wrong_text_is_a_complaint_that_names_it() {
 fn help_names_as_many_fault_records_as_the_unit_can_have() {
     let run = Cli::command().find_subcommand("run").unwrap().clone();
     let iommu = run.get_arguments().find(|arg| arg.get_id() == "iommu");
-    let help = iommu.unwrap().get_help().unwrap().to_string();
-    let most = format!("(1 to {MAX_FAULT_RECORDS}, default 8)");
+    let help = iommu.unwrap().get_long_help().unwrap().to_string();
+    let most = format!("1 to {MAX_FAULT_RECORDS} [default: 8]");
     assert!(help.contains(&most), "{help}");
 }
 

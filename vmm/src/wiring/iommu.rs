@@ -5,12 +5,11 @@
 //! off` differs.
 
 use crate::board::{self, Board};
-use crate::config::{AddressWidth, Config, IommuConfig, Switch};
+use crate::config::Config;
 use crate::error::Error;
 use crate::interrupts::{IoapicRoutes, NoRemap, Processors, Remap, RemappedMessages};
-use crate::layout;
+use crate::{layout, offer};
 use devices::bus::BusDevice;
-use iommu::capabilities::{self, Capabilities, LegacyOptions};
 use iommu::dma::DmaSpace;
 use iommu::ids::{Pasid, Requester};
 use iommu::memory::{PhysMem, Ram};
@@ -43,12 +42,11 @@ impl Translation {
         let routes = Arc::new(RouteListener::default());
         let unit = match &config.iommu {
             Some(options) => {
-                let hotplug = config.root_ports.iter().any(|port| port.hotplug);
                 let outputs = Outputs {
                     events: Arc::clone(processors) as _,
                     interrupts: Arc::clone(&routes) as _,
                 };
-                let capabilities = capabilities(options, phys_bits, hotplug)?;
+                let capabilities = offer::capabilities(config, options, phys_bits)?;
                 let ram = Arc::clone(ram) as Arc<dyn PhysMem>;
                 Some(Unit::new(capabilities, ram, outputs))
             }
@@ -123,43 +121,6 @@ impl Translation {
     /// Refreshes `routes` whenever remapping changes, from now on.
     pub fn refresh_on_change(&self, routes: &Arc<IoapicRoutes>) {
         let _ = self.routes.0.set(Arc::downgrade(routes));
-    }
-}
-
-fn capabilities(config: &IommuConfig, phys_bits: u8, hotplug: bool) -> Result<Capabilities, Error> {
-    Capabilities::legacy(&options(config, phys_bits, hotplug)).map_err(|e| Error::Option {
-        option: "iommu",
-        problem: e.to_string(),
-    })
-}
-
-/// Width in bits of what devices can address.
-#[must_use]
-pub const fn address_bits(config: &IommuConfig) -> u8 {
-    width(config.address_width).bits()
-}
-
-const fn width(width: AddressWidth) -> capabilities::AddressWidth {
-    match width {
-        AddressWidth::Auto | AddressWidth::Bits48 => capabilities::AddressWidth::Bits48,
-        AddressWidth::Bits39 => capabilities::AddressWidth::Bits39,
-    }
-}
-
-/// What the unit offers. Caching mode is for whoever follows the guest's tables in the host, which a device that comes by a
-/// hotplug port may need.
-fn options(config: &IommuConfig, phys_bits: u8, hotplug: bool) -> LegacyOptions {
-    LegacyOptions {
-        address_width: width(config.address_width),
-        host_address_width: phys_bits,
-        caching_mode: match config.caching_mode {
-            Switch::Auto => hotplug,
-            Switch::On => true,
-            Switch::Off => false,
-        },
-        interrupt_remapping: config.intremap,
-        extended_interrupt_mode: config.intremap,
-        fault_records: config.records,
     }
 }
 
@@ -246,44 +207,5 @@ impl board::Counters for UnitCounters {
             .collect();
         map.insert("faults_by_reason".into(), Value::Object(reasons));
         map
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn caching_mode_auto_follows_the_hotplug_ports() {
-        let config = IommuConfig::default();
-        assert!(!options(&config, 46, false).caching_mode);
-        assert!(options(&config, 46, true).caching_mode);
-        let off = IommuConfig {
-            caching_mode: Switch::Off,
-            ..config
-        };
-        assert!(!options(&off, 46, true).caching_mode);
-    }
-
-    #[test]
-    fn intremap_off_offers_no_extended_mode_either() {
-        let config = IommuConfig {
-            intremap: false,
-            ..IommuConfig::default()
-        };
-        let options = options(&config, 46, false);
-        assert!(!options.interrupt_remapping && !options.extended_interrupt_mode);
-        assert!(Capabilities::legacy(&options).is_ok());
-    }
-
-    #[test]
-    fn width_of_39_bits_is_passed_on() {
-        let config = IommuConfig {
-            address_width: AddressWidth::Bits39,
-            ..IommuConfig::default()
-        };
-        let capabilities = Capabilities::legacy(&options(&config, 46, false)).unwrap();
-        assert_eq!(capabilities.address_bits(), 39);
-        assert_eq!(capabilities.host_address_width(), 46);
     }
 }

@@ -6,7 +6,7 @@ use super::iommu::Translation;
 use crate::board::{Board, Reset};
 use crate::config::Config;
 use crate::error::Error;
-use crate::layout;
+use crate::{layout, offer};
 use devices::pci::PciFunction;
 use devices::pci::express::DeviceType;
 use devices::pci::firmware::{self, HotplugReserve, Resources};
@@ -163,7 +163,7 @@ impl Windows {
     #[must_use]
     pub fn new(config: &Config, phys_bits: u8) -> Self {
         let bits = match &config.iommu {
-            Some(options) => phys_bits.min(super::iommu::address_bits(options)),
+            Some(options) => phys_bits.min(offer::address_bits(options)),
             None => phys_bits,
         };
         let above = layout::pci_window_64(config.memory.size, bits);
