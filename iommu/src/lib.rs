@@ -16,6 +16,7 @@ pub mod counters;
 pub mod dma;
 pub mod dmar;
 pub mod fault;
+pub mod follow;
 pub mod ids;
 pub mod interrupt;
 pub mod invalidation;

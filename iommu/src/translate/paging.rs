@@ -19,7 +19,7 @@ use crate::walk::{FirstStageRights, Page, Tables, Waypoint};
 use vm_memory::GuestAddress;
 
 /// The paging structures that requests go through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stages {
     /// The first stage only.
     First(FirstStage),

@@ -27,7 +27,7 @@ pub struct Claim {
 }
 
 /// The rules of a PASID entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rules {
     /// Requests with supervisor privilege are allowed (SRE).
     pub supervisor: bool,

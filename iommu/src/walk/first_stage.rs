@@ -22,7 +22,7 @@ const EXTENDED_ACCESSED: u64 = FirstStageEntry::new()
 const DIRTY: u64 = FirstStageEntry::new().with_dirty(true).into_bits();
 
 /// First-stage tables and how they are to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FirstStage {
     /// The table of the highest level, 4 KiB aligned.
     pub table: Gpa,
@@ -38,9 +38,15 @@ impl FirstStage {
     /// Whether the bits beyond the table's width repeat its highest.
     #[must_use]
     pub const fn is_canonical(&self, address: u64) -> bool {
-        let unused = 64 - shift_of(self.levels + 1);
+        let unused = 64 - self.width();
         let extended = (address << unused).cast_signed() >> unused;
         extended.cast_unsigned() == address
+    }
+
+    /// Width in bits of the addresses that the tables resolve.
+    #[must_use]
+    pub const fn width(&self) -> u32 {
+        shift_of(self.levels + 1)
     }
 
     const fn accessed(&self) -> u64 {

@@ -18,7 +18,7 @@ const ACCESSED: u64 = SecondStageEntry::new().with_accessed(true).into_bits();
 const DIRTY: u64 = SecondStageEntry::new().with_dirty(true).into_bits();
 
 /// Second-stage tables and how they are to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecondStage {
     /// The table of the highest level, 4 KiB aligned.
     pub table: Gpa,
