@@ -7,7 +7,7 @@
 //! [`Follower`] answers each event, and only then the guest learns that its invalidation is done. What did not change is not
 //! told again, unless it was refused.
 //!
-//! Not here: which pages a table maps. Whoever needs that walks the table, when it is told of the
+//! Not here: which pages a table maps. Whoever needs that walks the table ([`GuestTables::walk`]), when it is told of the
 //! table and for each range that was invalidated since.
 
 use crate::address::{Iova, IovaRange};
@@ -15,6 +15,7 @@ use crate::capabilities::Capabilities;
 use crate::ids::{DomainId, Pasid, Requester};
 use crate::translate::paging::Stages;
 use crate::translate::rights::Rules;
+use crate::walk::range::RangeWalk;
 use std::fmt;
 use std::sync::Arc;
 
@@ -277,6 +278,23 @@ impl Domain {
                 rules: if first_stage { rules } else { Rules::default() },
                 privileged: privileged && first_stage,
             },
+        }
+    }
+}
+
+impl GuestTables {
+    /// A walk of what they map of `range`; `None` for nested tables, which are not walked.
+    #[must_use]
+    pub fn walk(&self, capabilities: &Capabilities, range: &IovaRange) -> Option<RangeWalk> {
+        match self.stages {
+            Stages::First(stage) => Some(RangeWalk::first_stage(
+                stage,
+                self.rules,
+                self.privileged,
+                range,
+            )),
+            Stages::Second(stage) => Some(RangeWalk::second_stage(stage, capabilities, range)),
+            Stages::Nested(..) => None,
         }
     }
 }

@@ -37,6 +37,18 @@ pub trait PhysMem: fmt::Debug + Send + Sync {
     /// Not RAM, or not 8-byte aligned.
     fn load_u64(&self, gpa: Gpa) -> Result<u64, MemoryError>;
 
+    /// Fills `words` with the little-endian 64-bit words from `gpa` on, each read in one access: all of a table at once.
+    ///
+    /// # Errors
+    /// Not RAM, or not 8-byte aligned; `words` is then unspecified.
+    fn load_words(&self, gpa: Gpa, words: &mut [u64]) -> Result<(), MemoryError> {
+        for (offset, word) in (0..).step_by(8).zip(words) {
+            let at = gpa.0.checked_add(offset).ok_or(MemoryError(gpa))?;
+            *word = self.load_u64(vm_memory::GuestAddress(at))?;
+        }
+        Ok(())
+    }
+
     /// Writes a little-endian 32-bit word in one access, after everything written before.
     ///
     /// # Errors
@@ -70,6 +82,23 @@ impl PhysMem for Ram {
                 .get_atomic_ref::<AtomicU64>(0)
                 .map(|word| u64::from_le(word.load(Ordering::Acquire)))
         })
+    }
+
+    fn load_words(&self, gpa: Gpa, words: &mut [u64]) -> Result<(), MemoryError> {
+        if !gpa.0.is_multiple_of(8) {
+            return Err(MemoryError(gpa));
+        }
+        let read = with_slice(self, gpa, size_of_val(words), |slice| {
+            // Volatile, word by word.
+            Ok(slice.copy_to(words))
+        })?;
+        if read != words.len() {
+            return Err(MemoryError(gpa));
+        }
+        for word in words {
+            *word = u64::from_le(*word);
+        }
+        Ok(())
     }
 
     fn store_u32(&self, gpa: Gpa, value: u32) -> Result<(), MemoryError> {
@@ -194,6 +223,19 @@ mod tests {
             ram().load_u64(GuestAddress(0x1001)),
             Err(MemoryError(GuestAddress(0x1001)))
         );
+    }
+
+    #[test]
+    fn load_words_is_little_endian_and_all_or_nothing() {
+        let ram = ram();
+        PhysMem::write(&ram, GuestAddress(0x1ff8), &[1, 2, 0, 0, 0, 0, 0, 3]).unwrap();
+        let mut words = [0; 2];
+        assert_eq!(ram.load_words(GuestAddress(0x1ff0), &mut words), Ok(()));
+        assert_eq!(words, [0, 0x0300_0000_0000_0201]);
+        for bad in [0x1ff8, 0x1ff1, u64::MAX - 7] {
+            let error = MemoryError(GuestAddress(bad));
+            assert_eq!(ram.load_words(GuestAddress(bad), &mut words), Err(error));
+        }
     }
 
     #[test]

@@ -139,6 +139,18 @@ impl PhysMem for FakeMem {
         Ok(state.words.get(&gpa.0).copied().unwrap_or(0))
     }
 
+    fn load_words(&self, gpa: Gpa, words: &mut [u64]) -> Result<(), MemoryError> {
+        #[cfg(test)]
+        crate::sync::step();
+        Self::aligned(gpa, 8)?;
+        let mut state = self.access(gpa, size_of_val(words))?;
+        state.reads += 1;
+        for (at, word) in (gpa.0..).step_by(8).zip(words) {
+            *word = state.words.get(&at).copied().unwrap_or(0);
+        }
+        Ok(())
+    }
+
     fn store_u32(&self, gpa: Gpa, value: u32) -> Result<(), MemoryError> {
         Self::aligned(gpa, 4)?;
         self.write(GuestAddress(gpa.0), &value.to_le_bytes())

@@ -18,7 +18,7 @@ use crate::walk::Page;
 use vm_memory::GuestAddress;
 
 /// First and last address of the interrupt range.
-const INTERRUPT_RANGE: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
+pub(crate) const INTERRUPT_RANGE: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 
 /// A request is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! nothing: which accessed and dirty bits are to be set it notes in a [`trail::Trail`], for when the request is allowed.
 
 pub mod first_stage;
+pub mod range;
 pub mod second_stage;
 pub mod trail;
 

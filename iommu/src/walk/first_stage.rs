@@ -43,6 +43,21 @@ impl FirstStage {
         extended.cast_unsigned() == address
     }
 
+    /// The rights that are left of those `above` below `entry`.
+    pub(super) const fn stacked(
+        &self,
+        above: FirstStageRights,
+        entry: FirstStageEntry,
+        leaf: bool,
+    ) -> FirstStageRights {
+        FirstStageRights {
+            write: above.write && entry.write(),
+            user: above.user && entry.user(),
+            execute: above.execute && !(self.no_execute && entry.execute_disable()),
+            global: leaf && entry.global(),
+        }
+    }
+
     /// Width in bits of the addresses that the tables resolve.
     #[must_use]
     pub const fn width(&self) -> u32 {
@@ -162,12 +177,7 @@ pub fn walk<M: PhysMem + ?Sized>(
         if has_reserved_bits(tables.capabilities, entry, at.level, leaf) {
             return Err(FaultReason::FirstStageReserved);
         }
-        let rights = FirstStageRights {
-            write: at.first_stage.write && entry.write(),
-            user: at.first_stage.user && entry.user(),
-            execute: at.first_stage.execute && !(stage.no_execute && entry.execute_disable()),
-            global: leaf && entry.global(),
-        };
+        let rights = stage.stacked(at.first_stage, entry, leaf);
         if leaf {
             let shift = shift_of(at.level);
             return Ok(Leaf {
@@ -193,7 +203,7 @@ pub fn walk<M: PhysMem + ?Sized>(
 }
 
 /// Whether a present entry sets a bit that this unit reserves at `level`.
-fn has_reserved_bits(
+pub(super) fn has_reserved_bits(
     capabilities: &Capabilities,
     entry: FirstStageEntry,
     level: u32,

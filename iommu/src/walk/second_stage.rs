@@ -42,6 +42,23 @@ impl SecondStage {
         }
     }
 
+    /// The rights that make an entry present.
+    pub(super) const fn rights(&self, entry: SecondStageEntry) -> Perms {
+        Perms {
+            read: entry.read(),
+            write: entry.write(),
+            execute: self.execute_rights && entry.execute(),
+        }
+    }
+
+    /// The rights that are left of those `above` below an entry with `rights`.
+    pub(super) const fn stacked(&self, above: Perms, rights: Perms) -> Perms {
+        above.and(Perms {
+            execute: rights.execute || !self.execute_rights,
+            ..rights
+        })
+    }
+
     /// Width in bits of the addresses that the tables and the unit allow.
     #[must_use]
     pub fn width(&self, capabilities: &Capabilities) -> u32 {
@@ -125,7 +142,7 @@ pub fn walk<M: PhysMem + ?Sized>(
             }
         })?;
         let entry = SecondStageEntry::from_bits(value);
-        let rights = rights_of(stage, entry);
+        let rights = stage.rights(entry);
         if rights.is_none() {
             return Err(WalkError::NotPresent);
         }
@@ -136,10 +153,7 @@ pub fn walk<M: PhysMem + ?Sized>(
         if stage.accessed_dirty {
             trail.mark(Stage::Second, place, value, ACCESSED);
         }
-        let perms = at.perms.and(Perms {
-            execute: rights.execute || !stage.execute_rights,
-            ..rights
-        });
+        let perms = stage.stacked(at.perms, rights);
         if leaf {
             return Ok(Leaf {
                 gpa: entry.address(),
@@ -160,17 +174,8 @@ pub fn walk<M: PhysMem + ?Sized>(
     }
 }
 
-/// The rights that make an entry present.
-fn rights_of(stage: &SecondStage, entry: SecondStageEntry) -> Perms {
-    Perms {
-        read: entry.read(),
-        write: entry.write(),
-        execute: stage.execute_rights && entry.execute(),
-    }
-}
-
 /// Whether a present entry sets a bit that this unit reserves at `level`.
-fn has_reserved_bits(
+pub(super) fn has_reserved_bits(
     capabilities: &Capabilities,
     entry: SecondStageEntry,
     level: u32,
