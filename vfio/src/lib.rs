@@ -5,5 +5,6 @@
 //! differences reach the host, through one of the backends behind [`backend::Backend`].
 
 pub mod backend;
+pub mod ledger;
 pub mod ram;
 pub mod run;
