@@ -5,6 +5,7 @@
 //! differences reach the host, through one of the backends behind [`backend::Backend`].
 
 pub mod backend;
+pub mod diff;
 pub mod ledger;
 pub mod ram;
 pub mod run;
