@@ -16,6 +16,8 @@
 //! implementation is told of one thing at a time; it needs no lock of its own for that.
 
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 
 pub use error::HostError;
 

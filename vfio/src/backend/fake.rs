@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A host in memory, with the rules of the kernel's (drivers/vfio/vfio_iommu_type1.c and drivers/iommu/iommufd of Linux 7.2)
+//! and a log of what it was asked, for tests.
+//!
+//! The rules: mappings never overlap; an unmap that would cut a mapping does nothing and is an error (type1) or looks like
+//! an empty range (iommufd); only iommufd has the cut; type1 has an entry limit and no moves; addresses outside the
+//! aperture, misaligned ones and such without RAM behind are refused; a failed replacement leaves the endpoint blocked, and
+//! attaching the table that the host still remembers then does nothing; a table in use cannot be destroyed.
+
+mod faults;
+mod table;
+
+pub use faults::{CallKind, Injection};
+pub use table::FakeTable;
+
+use super::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use crate::ram::HostVa;
+use crate::run::Run;
+use iommu::address::{Iova, IovaRange};
+use iommu::follow::DeviceHandle;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One call, as it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// A table was made.
+    Create(TableId),
+    /// A table was given up.
+    Destroy(TableId),
+    /// A run was mapped, from this process's memory.
+    Map(TableId, Run, HostVa),
+    /// A range was removed.
+    Unmap(TableId, IovaRange),
+    /// A range was cut out.
+    CutOut(TableId, IovaRange),
+    /// Everything was removed.
+    UnmapAll(TableId),
+    /// An endpoint was attached.
+    Attach(Endpoint, TableId),
+    /// An endpoint was detached.
+    Detach(Endpoint),
+}
+
+/// A call and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// The call.
+    pub call: Call,
+    /// Bytes removed by calls that remove, otherwise 0; or the refusal.
+    pub result: Result<u64, HostError>,
+}
+
+/// What kind of host it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FakeOptions {
+    /// What it can do.
+    pub features: Features,
+    /// What each table can hold.
+    pub limits: Limits,
+    /// Mappings that a table can hold.
+    pub entry_limit: Option<u32>,
+}
+
+impl FakeOptions {
+    /// iommufd with page-size entries, 48-bit addresses and the interrupt window reserved.
+    #[must_use]
+    pub fn iommufd() -> Self {
+        Self {
+            features: Features {
+                can_cut: true,
+                can_move: true,
+                pasid: true,
+                nesting: false,
+            },
+            limits: Limits {
+                page_sizes: 0x1000,
+                ranges: usable(47),
+            },
+            entry_limit: None,
+        }
+    }
+
+    /// A type1 container with its default limit, 48-bit addresses and the interrupt window reserved.
+    #[must_use]
+    pub fn type1() -> Self {
+        Self {
+            features: Features {
+                can_cut: false,
+                can_move: false,
+                pasid: false,
+                nesting: false,
+            },
+            limits: Limits {
+                page_sizes: !0xfff,
+                ranges: usable(47),
+            },
+            entry_limit: Some(65_535),
+        }
+    }
+}
+
+/// All addresses of `1 << bits` bytes but for the interrupt window.
+fn usable(bits: u32) -> Vec<IovaRange> {
+    let below = IovaRange::new(Iova(0), Iova(0xfedf_ffff));
+    let above = IovaRange::new(Iova(0xfef0_0000), Iova((1 << bits) - 1));
+    below.into_iter().chain(above).collect()
+}
+
+/// A host in memory. Clones are the same host, so that a test can look at what it gave away.
+#[derive(Clone, Debug)]
+pub struct FakeBackend {
+    options: FakeOptions,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tables: BTreeMap<TableId, FakeTable>,
+    next: u32,
+    identity: Option<TableId>,
+    fixed: BTreeMap<DeviceHandle, TableId>,
+    endpoints: BTreeMap<Endpoint, Attached>,
+    log: Vec<Logged>,
+    injections: Vec<Injection>,
+}
+
+/// What an endpoint is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Attached {
+    /// What the host remembers.
+    table: TableId,
+    /// A replacement failed, so that the hardware's entry is clear whatever the host remembers.
+    blocked: bool,
+}
+
+impl FakeBackend {
+    /// A host without devices. One whose endpoints move has a table of all RAM.
+    #[must_use]
+    pub fn new(options: FakeOptions) -> Self {
+        let mut state = State::default();
+        if options.features.can_move {
+            state.identity = Some(state.add_table(&options));
+        }
+        Self {
+            options,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Opens a device. Where endpoints cannot move it comes with a table of its own, and is attached to it for good.
+    pub fn open(&self, device: DeviceHandle) {
+        let mut state = self.state();
+        if !self.options.features.can_move {
+            let table = state.add_table(&self.options);
+            state.put(device, table);
+        }
+    }
+
+    /// Opens a device of the same group as `other`: both share a table for good.
+    pub fn open_beside(&self, device: DeviceHandle, other: DeviceHandle) {
+        let mut state = self.state();
+        if let Some(table) = state.fixed.get(&other).copied() {
+            state.put(device, table);
+        }
+    }
+
+    /// Makes calls fail from now on.
+    pub fn inject(&self, injection: Injection) {
+        self.state().injections.push(injection);
+    }
+
+    /// Takes back all injections.
+    pub fn heal(&self) {
+        self.state().injections.clear();
+    }
+
+    /// All calls since the log was taken last.
+    #[must_use]
+    pub fn take_log(&self) -> Vec<Logged> {
+        std::mem::take(&mut self.state().log)
+    }
+
+    /// The table of all RAM.
+    #[must_use]
+    pub fn identity(&self) -> Option<TableId> {
+        self.state().identity
+    }
+
+    /// What `table` holds, ascending, mapping by mapping; `None` when there is no such table.
+    #[must_use]
+    pub fn mappings(&self, table: TableId) -> Option<Vec<Run>> {
+        let state = self.state();
+        state.tables.get(&table).map(FakeTable::mappings)
+    }
+
+    /// The tables that exist.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableId> {
+        self.state().tables.keys().copied().collect()
+    }
+
+    /// The table that an endpoint's requests really go through; `None` when they are blocked.
+    #[must_use]
+    pub fn reaches(&self, endpoint: Endpoint) -> Option<TableId> {
+        let state = self.state();
+        let attached = state.endpoints.get(&endpoint)?;
+        (!attached.blocked).then_some(attached.table)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out a call on a table, unless it is to fail, and logs it.
+    fn on_table(
+        &self,
+        call: Call,
+        table: TableId,
+        act: impl FnOnce(&mut FakeTable) -> Result<u64, HostError>,
+    ) -> Result<u64, HostError> {
+        let mut state = self.state();
+        let result = state.injected(&call).and_then(|()| {
+            let table = state.tables.get_mut(&table).ok_or(HostError::NotFound)?;
+            act(table)
+        });
+        state.log.push(Logged { call, result });
+        result
+    }
+}
+
+impl State {
+    fn add_table(&mut self, options: &FakeOptions) -> TableId {
+        let id = TableId(self.next);
+        self.next += 1;
+        let table = FakeTable::new(
+            &options.limits,
+            options.entry_limit,
+            options.features.can_cut,
+        );
+        self.tables.insert(id, table);
+        id
+    }
+
+    fn put(&mut self, device: DeviceHandle, table: TableId) {
+        self.fixed.insert(device, table);
+        let endpoint = Endpoint {
+            device,
+            pasid: None,
+        };
+        let attached = Attached {
+            table,
+            blocked: false,
+        };
+        self.endpoints.insert(endpoint, attached);
+    }
+
+    /// The error that the first injection that means `call` has for it.
+    fn injected(&mut self, call: &Call) -> Result<(), HostError> {
+        let error = self
+            .injections
+            .iter_mut()
+            .find_map(|injection| injection.strike(call));
+        error.map_or(Ok(()), Err)
+    }
+
+    fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
+        if !self.tables.contains_key(&table) {
+            return Err(HostError::NotFound);
+        }
+        let before = self.endpoints.get_mut(&endpoint);
+        if let Some(before) = &before
+            && before.table == table
+        {
+            // The host remembers it, blocked or not.
+            return Ok(());
+        }
+        match (
+            self.injected(&Call::Attach(endpoint, table)),
+            self.endpoints.get_mut(&endpoint),
+        ) {
+            (Ok(()), _) => {
+                let attached = Attached {
+                    table,
+                    blocked: false,
+                };
+                self.endpoints.insert(endpoint, attached);
+                Ok(())
+            }
+            (Err(error), Some(before)) => {
+                before.blocked = true;
+                Err(error)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+}
+
+impl Backend for FakeBackend {
+    fn features(&self) -> Features {
+        self.options.features
+    }
+
+    fn identity_table(&self) -> Option<TableId> {
+        self.identity()
+    }
+
+    fn fixed_table(&self, device: DeviceHandle) -> Option<TableId> {
+        self.state().fixed.get(&device).copied()
+    }
+
+    fn create_table(&mut self) -> Result<TableId, HostError> {
+        if !self.options.features.can_move {
+            return Err(HostError::Unsupported);
+        }
+        let mut state = self.state();
+        let call = Call::Create(TableId(state.next));
+        let result = state.injected(&call);
+        let result = result.map(|()| state.add_table(&self.options));
+        state.log.push(Logged {
+            call,
+            result: result.map(|_| 0),
+        });
+        result
+    }
+
+    fn destroy_table(&mut self, table: TableId) -> Result<(), HostError> {
+        let mut state = self.state();
+        let call = Call::Destroy(table);
+        let used = state
+            .endpoints
+            .values()
+            .any(|attached| attached.table == table);
+        let result = if used || state.identity == Some(table) {
+            Err(HostError::Busy)
+        } else {
+            state.injected(&call).and_then(|()| {
+                let gone = state.tables.remove(&table);
+                gone.map(|_| ()).ok_or(HostError::NotFound)
+            })
+        };
+        state.log.push(Logged {
+            call,
+            result: result.map(|()| 0),
+        });
+        result
+    }
+
+    fn limits(&mut self, table: TableId) -> Result<Limits, HostError> {
+        let state = self.state();
+        let table = state.tables.get(&table).ok_or(HostError::NotFound)?;
+        Ok(table.limits().clone())
+    }
+
+    fn entries_left(&mut self, table: TableId) -> Result<Option<u32>, HostError> {
+        let state = self.state();
+        let table = state.tables.get(&table).ok_or(HostError::NotFound)?;
+        Ok(table.entries_left())
+    }
+
+    fn map(&mut self, table: TableId, run: &Run, host: HostVa) -> Result<(), HostError> {
+        let act = |table: &mut FakeTable| table.map(run, host).map(|()| 0);
+        self.on_table(Call::Map(table, *run, host), table, act)
+            .map(|_| ())
+    }
+
+    fn unmap(&mut self, table: TableId, range: IovaRange) -> Result<u64, HostError> {
+        self.on_table(Call::Unmap(table, range), table, |table| table.unmap(range))
+    }
+
+    fn cut_out(&mut self, table: TableId, range: IovaRange) -> Result<u64, HostError> {
+        let act = |table: &mut FakeTable| table.cut_out(range);
+        self.on_table(Call::CutOut(table, range), table, act)
+    }
+
+    fn unmap_all(&mut self, table: TableId) -> Result<(), HostError> {
+        let act = |table: &mut FakeTable| table.unmap(IovaRange::ALL);
+        self.on_table(Call::UnmapAll(table), table, act).map(|_| ())
+    }
+
+    fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
+        let mut state = self.state();
+        let result = if !self.options.features.can_move
+            || endpoint.pasid.is_some() && !self.options.features.pasid
+        {
+            Err(HostError::Unsupported)
+        } else {
+            state.attach(endpoint, table)
+        };
+        state.log.push(Logged {
+            call: Call::Attach(endpoint, table),
+            result: result.map(|()| 0),
+        });
+        result
+    }
+
+    fn detach(&mut self, endpoint: Endpoint) -> Result<(), HostError> {
+        let mut state = self.state();
+        let call = Call::Detach(endpoint);
+        let result = if self.options.features.can_move {
+            state.injected(&call)
+        } else {
+            Err(HostError::Unsupported)
+        };
+        if result.is_ok() {
+            state.endpoints.remove(&endpoint);
+        }
+        state.log.push(Logged {
+            call,
+            result: result.map(|()| 0),
+        });
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;
