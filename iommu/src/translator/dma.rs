@@ -337,7 +337,7 @@ impl Translator {
         }
         target.paging.check_input(&self.capabilities, address)?;
         let page = self.walk(target, address, stamps, judge)?;
-        self.tally.page_misses.add();
+        self.tally.walked(target.paging.stages);
         Ok(page)
     }
 

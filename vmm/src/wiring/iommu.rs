@@ -4,6 +4,9 @@
 //! Everything that reaches memory or a processor on behalf of a device is made here, so there is one place where `--iommu
 //! off` differs.
 
+mod counters;
+
+use self::counters::UnitCounters;
 use crate::board::{self, Board};
 use crate::config::Config;
 use crate::error::Error;
@@ -15,7 +18,6 @@ use iommu::ids::{Pasid, Requester};
 use iommu::memory::{PhysMem, Ram};
 use iommu::msi::{MsiSender, MsiSink};
 use iommu::unit::{InterruptListener, Outputs, Unit};
-use serde_json::{Map, Value};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// The way of every device to memory and to the processors.
@@ -79,7 +81,7 @@ impl Translation {
             .mmio
             .insert(layout::VTD.0, layout::VTD_SIZE, registers)
             .map_err(super::taken)?;
-        board.counters = Some(Arc::new(UnitCounters(Arc::clone(unit))));
+        board.counters = Some(Arc::new(UnitCounters(vec![Arc::clone(unit)])));
         Ok(())
     }
 
@@ -172,40 +174,5 @@ impl board::Reset for UnitReset {
                 + counters.page_invalidations
                 + counters.interrupt_invalidations
         );
-    }
-}
-
-/// The unit's counters by name.
-#[derive(Debug)]
-struct UnitCounters(Arc<Unit>);
-
-impl board::Counters for UnitCounters {
-    fn counters(&self) -> Map<String, Value> {
-        let counters = self.0.counters();
-        let reasons: Map<String, Value> = counters
-            .faults
-            .iter()
-            .map(|(reason, count)| (format!("{:#04x}", reason.code()), Value::from(*count)))
-            .collect();
-        let numbers = [
-            ("translations", counters.translations),
-            ("interrupts", counters.interrupts),
-            ("faults", counters.faults_total()),
-            ("faults_lost", counters.faults_lost),
-            ("events", counters.events),
-            ("context_invalidations", counters.context_invalidations),
-            ("iotlb_invalidations", counters.iotlb_invalidations),
-            ("page_invalidations", counters.page_invalidations),
-            ("interrupt_invalidations", counters.interrupt_invalidations),
-            ("waits", counters.waits),
-            ("queue_errors", counters.queue_errors),
-            ("bad_accesses", counters.bad_accesses),
-        ];
-        let mut map: Map<String, Value> = numbers
-            .into_iter()
-            .map(|(name, count)| (name.to_owned(), Value::from(count)))
-            .collect();
-        map.insert("faults_by_reason".into(), Value::Object(reasons));
-        map
     }
 }

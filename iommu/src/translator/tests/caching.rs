@@ -304,6 +304,10 @@ fn counters_tell_hits_from_misses() {
         pasid_misses: 0,
         page_hits: 2,
         page_misses: 1,
+        first_stage_walks: 0,
+        second_stage_walks: 1,
+        nested_walks: 0,
+        five_level_walks: 0,
         entry_hits: 0,
         entry_misses: 0,
         // Root and context, and two walks.
