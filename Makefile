@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 # Everything but the Rust toolchain is installed by the lab itself where it may (root on a Debian), or named.
 
-.PHONY: demo test lint fuzz
+.PHONY: demo test bench lint fuzz
 
 # All set-up, then a guest that uses a disk through the unit; ends with "demo: pass".
 demo:
@@ -10,6 +10,10 @@ demo:
 # All set-up, every test of the workspace, every scenario; ends with "N passed, N failed, N skipped".
 test:
 	cargo lab test
+
+# Every benchmark of the workspace, as one table of figures and goals. A figure that misses its goal is shown and is no failure.
+bench:
+	cargo run --quiet --release --package benchmark
 
 # Seconds for each target.
 SECS ?= 60
