@@ -156,7 +156,8 @@ impl Vcpu {
                 .get_vcpu_events()
                 .map_err(refused("read the pending events"))?,
             debug: fd.get_debug_regs().ok(),
-            xcrs: fd.get_xcrs().ok(),
+            // A host without XSAVE reads as no register at all, and refuses to set that.
+            xcrs: fd.get_xcrs().ok().filter(|xcrs| xcrs.nr_xcrs > 0),
             nested: Nested::read(vm, &fd).map_err(refused("read the nested state"))?,
             msrs,
         };
