@@ -13,6 +13,7 @@ mod dma_blk;
 mod dma_net;
 mod edu_fault;
 mod expect;
+mod guest_hypervisor;
 mod intremap;
 mod kexec_reenable;
 mod kill;
@@ -41,6 +42,7 @@ pub const ALL: &[&Scenario] = &[
     &payload_vtd::SCENARIO,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
+    &guest_hypervisor::SCENARIO,
     &poweroff::SCENARIO,
     &expect::SCENARIO,
     &reboot::SCENARIO,
