@@ -2,11 +2,17 @@
 //! Helper programs for guests and for L1: `guest-tools NAME ARGUMENTS…`. Each prints one line that scenarios look for.
 
 mod blkcheck;
+mod dmatest;
+mod ioctl;
+mod iommufd;
 mod kexec;
+mod memory;
 mod netcheck;
 mod pattern;
+mod pci;
 mod supervise;
 mod terminal;
+mod vfio;
 
 use std::process::ExitCode;
 
@@ -14,6 +20,7 @@ use anyhow::{Result, bail};
 
 const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
+guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first]
 guest-tools kexec now|crash KERNEL INITRD CMDLINE
 guest-tools netcheck send HOST:PORT MEBIBYTES SEED
 guest-tools netcheck receive PORT MEBIBYTES SEED
@@ -35,6 +42,7 @@ fn run() -> Result<u8> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.split_first() {
         Some((&"blkcheck", rest)) => blkcheck::run(rest).map(|()| 0),
+        Some((&"dmatest", rest)) => dmatest::run(rest).map(|()| 0),
         Some((&"kexec", rest)) => kexec::run(rest).map(|()| 0),
         Some((&"netcheck", rest)) => netcheck::run(rest).map(|()| 0),
         Some((&"supervise", rest)) => supervise::run(rest),

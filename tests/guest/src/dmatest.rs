@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Drives dmatest from user space, through the guest kernel's own VFIO and iommufd: `dmatest WHAT [MODE]`.
+//!
+//! | WHAT | |
+//! |---|---|
+//! | type1 | by group and container |
+//! | iommufd | by character device and iommufd |
+//! | pasid | an address space for each of many PASIDs |
+//! | ats | translations in the device's own cache |
+//! | nested | first-stage tables of the program's own over a parent |
+//! | dirty | dirty bitmaps |
+//! | pri | page requests and their answers |
+//!
+//! MODE says what the kernel translates with: `legacy` mode, or in scalable mode its `second` or `first` stage (the default).
+//! Each refused access must be refused by the device's account and stand in the kernel's log with all particulars. At the end
+//! stands `DMATEST ok WHAT: …, N refused`.
+
+mod ats;
+mod dirty;
+mod driver;
+mod first_stage;
+mod iommufd;
+mod nested;
+mod pasid;
+mod pri;
+mod refusals;
+mod setup;
+mod transfer;
+mod type1;
+
+use anyhow::{Result, bail};
+
+use refusals::Mode;
+
+/// Runs `dmatest ARGUMENTS…`.
+pub fn run(args: &[&str]) -> Result<()> {
+    let (what, mode) = match *args {
+        [what] => (what, Mode::FirstStage),
+        [what, mode] => (what, Mode::parse(mode)?),
+        _ => bail!("dmatest takes what to do, and perhaps a mode"),
+    };
+    let said = match what {
+        "type1" => type1::run(mode),
+        "iommufd" => iommufd::run(mode),
+        "pasid" => pasid::run(mode),
+        "ats" => ats::run(mode),
+        "nested" => nested::run(),
+        "dirty" => dirty::run(),
+        "pri" => pri::run(mode),
+        _ => bail!("dmatest knows no '{what}'"),
+    }?;
+    println!("DMATEST ok {what}: {said}");
+    Ok(())
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Accesses that the IOMMU has to refuse: the device says so, and the kernel logs who, where and why.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::OFlags;
+
+use super::driver::{BLOCKED, Command, Dmatest};
+use crate::pci::Function;
+
+/// Linux logs three single faults in five seconds and drops the others: `DEFAULT_RATELIMIT_BURST` is 10, and each takes a line
+/// for the status register, one for the record and one for the look at the next.
+const BURST: u32 = 3;
+const INTERVAL: Duration = Duration::from_millis(5300);
+
+/// How long the kernel may take to log a fault.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the kernel's own page tables are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Legacy,
+    SecondStage,
+    FirstStage,
+}
+
+impl Mode {
+    /// By its name on the command line.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "legacy" => Ok(Self::Legacy),
+            "second" => Ok(Self::SecondStage),
+            "first" => Ok(Self::FirstStage),
+            _ => bail!("there is no mode '{name}'"),
+        }
+    }
+
+    fn reason(self, why: Why, read: bool) -> u8 {
+        match (self, why) {
+            (_, Why::Reason(reason)) => reason,
+            (Self::Legacy, Why::NoTable) => 0x02,
+            (Self::Legacy, _) if read => 0x06,
+            (Self::Legacy, _) => 0x05,
+            (_, Why::NoTable) => 0x59,
+            (_, Why::ReadOnly) => 0x85,
+            (Self::SecondStage, Why::Absent) => 0x79,
+            (Self::FirstStage, Why::Absent) => 0x71,
+        }
+    }
+}
+
+/// Why an access has to be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing is attached.
+    NoTable,
+    /// The page is not mapped in the kernel's table.
+    Absent,
+    /// The page is mapped for reading only.
+    ReadOnly,
+    /// With this fault reason.
+    Reason(u8),
+}
+
+/// The kernel's log from a moment on, and what was refused since.
+pub struct Refusals {
+    log: File,
+    device: String,
+    mode: Mode,
+    count: u32,
+    /// The first refusal of the present interval, and how many there were in it.
+    interval: Option<(Instant, u32)>,
+}
+
+impl Refusals {
+    /// Refusals of `function`'s accesses from now on.
+    pub fn new(function: &Function, mode: Mode) -> Result<Self> {
+        let flags = i32::try_from(OFlags::NONBLOCK.bits())?;
+        let log = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open("/dev/kmsg");
+        let mut log = log.context("opening the kernel's log")?;
+        log.seek(SeekFrom::End(0))?;
+        Ok(Self {
+            log,
+            device: function.id.clone(),
+            mode,
+            count: 0,
+            interval: None,
+        })
+    }
+
+    /// Fails unless `command` is refused at its access to the page of `address`, for this reason.
+    pub fn expect(
+        &mut self,
+        device: &mut Dmatest,
+        command: &Command,
+        address: u64,
+        why: Why,
+    ) -> Result<()> {
+        self.pace();
+        let answer = device.run(command)?;
+        if (answer.status, answer.fault_address) != (BLOCKED, address) {
+            bail!("{command:x?} was to be refused at {address:#x}, but: {answer:x?}");
+        }
+        let read = command.only_reads();
+        let pasid = match command.requested_pasid() {
+            Some(pasid) => format!("PASID {pasid:#x}"),
+            None => "NO_PASID".to_owned(),
+        };
+        let line = format!(
+            "DMAR: [DMA {} {pasid}] Request device [{}] fault addr {:#x} [fault reason {:#04x}]",
+            if read { "Read" } else { "Write" },
+            self.device,
+            address & !0xfff,
+            self.mode.reason(why, read),
+        );
+        self.find(&line)?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Waits until the kernel would log another fault.
+    fn pace(&mut self) {
+        match &mut self.interval {
+            Some((start, count)) if start.elapsed() < INTERVAL => {
+                if *count < BURST {
+                    *count += 1;
+                    return;
+                }
+                sleep(INTERVAL.saturating_sub(start.elapsed()));
+            }
+            _ => {}
+        }
+        self.interval = Some((Instant::now(), 1));
+    }
+
+    /// Waits for a line of the log; another fault's line is a failure.
+    fn find(&mut self, wanted: &str) -> Result<()> {
+        let start = Instant::now();
+        let mut record = [0; 8192];
+        while start.elapsed() < PATIENCE {
+            match self.log.read(&mut record) {
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&record[..length]);
+                    if text.contains(wanted) {
+                        return Ok(());
+                    }
+                    if text.contains("Request device") {
+                        bail!("the kernel logged '{}' instead of '{wanted}'", text.trim());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    sleep(Duration::from_millis(2));
+                }
+                Err(error) => return Err(error).context("reading the kernel's log"),
+            }
+        }
+        bail!("the kernel did not log '{wanted}'")
+    }
+}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} refused", self.count)
+    }
+}

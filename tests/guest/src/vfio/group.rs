@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! VFIO's older interface: groups, and containers with a type 1 IOMMU.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, Result, bail};
+use vfio_bindings::bindings::vfio::{
+    VFIO_API_VERSION, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_GROUP_FLAGS_VIABLE,
+    VFIO_TYPE1v2_IOMMU, vfio_group_status, vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap,
+};
+
+use crate::ioctl::{GetDevice, Plain, SetContainer, call, call_plain, own, size};
+use crate::memory::Memory;
+use crate::pci::Function;
+
+/// A container with one group, whose device is open.
+pub struct Container {
+    container: File,
+    /// Keeps the group in the container.
+    _group: File,
+    /// The device.
+    pub device: File,
+}
+
+impl Container {
+    /// Opens `function`, which vfio-pci must have.
+    pub fn open(function: &Function) -> Result<Self> {
+        let container = open("/dev/vfio/vfio")?;
+        let version = call_plain(&container, Plain::ApiVersion)?;
+        if u32::try_from(version) != Ok(VFIO_API_VERSION)
+            || call_plain(&container, Plain::CheckExtension(VFIO_TYPE1v2_IOMMU))? != 1
+        {
+            bail!("this kernel's VFIO has no type 1 IOMMU, version 2");
+        }
+        let group = open(&format!("/dev/vfio/{}", function.group()?))?;
+        let mut status = vfio_group_status {
+            argsz: size::<vfio_group_status>(),
+            flags: 0,
+        };
+        call(&group, &mut status).context("asking for the group's state")?;
+        if status.flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
+            bail!("the group of {} is not viable", function.id);
+        }
+        call(&group, &mut SetContainer(container.as_raw_fd()))
+            .context("putting the group into the container")?;
+        call_plain(&container, Plain::SetIommu(VFIO_TYPE1v2_IOMMU))
+            .context("choosing the type 1 IOMMU")?;
+        let mut name = GetDevice([0; 32]);
+        name.0[..function.id.len()].copy_from_slice(function.id.as_bytes());
+        let device = call(&group, &mut name).context("opening the device")?;
+        Ok(Self {
+            container,
+            _group: group,
+            device: File::from(own(device)),
+        })
+    }
+
+    /// Maps all of `memory` at `iova`.
+    pub fn map(&self, memory: &Memory, iova: u64, writable: bool) -> io::Result<()> {
+        let write = if writable { VFIO_DMA_MAP_FLAG_WRITE } else { 0 };
+        let mut map = vfio_iommu_type1_dma_map {
+            argsz: size::<vfio_iommu_type1_dma_map>(),
+            flags: VFIO_DMA_MAP_FLAG_READ | write,
+            vaddr: memory.address(),
+            iova,
+            size: memory.bytes(),
+        };
+        call(&self.container, &mut map).map(drop)
+    }
+
+    /// Unmaps a range; the bytes that were mapped there.
+    pub fn unmap(&self, iova: u64, bytes: u64) -> io::Result<u64> {
+        let mut unmap = vfio_iommu_type1_dma_unmap {
+            argsz: size::<vfio_iommu_type1_dma_unmap>(),
+            iova,
+            size: bytes,
+            ..Default::default()
+        };
+        call(&self.container, &mut unmap)?;
+        Ok(unmap.size)
+    }
+}
+
+fn open(path: &str) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.with_context(|| format!("opening {path}"))
+}
