@@ -12,6 +12,7 @@ pub mod cli;
 pub mod complaints;
 pub mod cpio;
 pub mod demo;
+pub mod dmatest;
 pub mod ending;
 pub mod evidence;
 pub mod images;

@@ -14,6 +14,7 @@ mod dma_net;
 mod edu_fault;
 mod expect;
 mod guest_hypervisor;
+mod guest_vfio;
 mod intremap;
 mod kexec_reenable;
 mod kill;
@@ -40,6 +41,8 @@ pub const ALL: &[&Scenario] = &[
     &intremap::SCENARIO,
     &edu_fault::SCENARIO,
     &payload_vtd::SCENARIO,
+    &guest_vfio::TYPE1,
+    &guest_vfio::IOMMUFD,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
     &guest_hypervisor::SCENARIO,
