@@ -14,6 +14,7 @@ mod dma_net;
 mod edu_fault;
 mod expect;
 mod guest_hypervisor;
+mod guest_pasid;
 mod guest_vfio;
 mod intremap;
 mod kexec_reenable;
@@ -43,6 +44,7 @@ pub const ALL: &[&Scenario] = &[
     &payload_vtd::SCENARIO,
     &guest_vfio::TYPE1,
     &guest_vfio::IOMMUFD,
+    &guest_pasid::SCENARIO,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
     &guest_hypervisor::SCENARIO,
