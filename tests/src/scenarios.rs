@@ -14,6 +14,7 @@ mod dma_net;
 mod edu_fault;
 mod expect;
 mod guest_hypervisor;
+mod guest_nested;
 mod guest_pasid;
 mod guest_vfio;
 mod intremap;
@@ -45,6 +46,7 @@ pub const ALL: &[&Scenario] = &[
     &guest_vfio::TYPE1,
     &guest_vfio::IOMMUFD,
     &guest_pasid::SCENARIO,
+    &guest_nested::SCENARIO,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
     &guest_hypervisor::SCENARIO,
