@@ -9,6 +9,7 @@ mod boot_manycpu;
 mod boot_smp;
 mod boot_stock;
 mod debug_exit;
+mod dirty_tracking;
 mod dma_blk;
 mod dma_net;
 mod edu_fault;
@@ -47,6 +48,7 @@ pub const ALL: &[&Scenario] = &[
     &guest_vfio::IOMMUFD,
     &guest_pasid::SCENARIO,
     &guest_nested::SCENARIO,
+    &dirty_tracking::SCENARIO,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
     &guest_hypervisor::SCENARIO,
