@@ -17,6 +17,7 @@ mod expect;
 mod guest_hypervisor;
 mod guest_nested;
 mod guest_pasid;
+mod guest_pri;
 mod guest_vfio;
 mod intremap;
 mod kexec_reenable;
@@ -49,6 +50,7 @@ pub const ALL: &[&Scenario] = &[
     &guest_pasid::SCENARIO,
     &guest_nested::SCENARIO,
     &dirty_tracking::SCENARIO,
+    &guest_pri::SCENARIO,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
     &guest_hypervisor::SCENARIO,
