@@ -45,6 +45,15 @@ impl Plan {
         self.removals.len() + self.restored.len() + self.added.len()
     }
 
+    /// Adds what has to be done elsewhere in the same table.
+    pub fn append(&mut self, other: Self) {
+        self.removals.extend(other.removals);
+        self.restored.extend(other.restored);
+        self.added.extend(other.added);
+        self.gaps += other.gaps;
+        self.rights_changes += other.rights_changes;
+    }
+
     /// Whether nothing has to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -227,23 +236,15 @@ fn restore_ends(plan: &mut Plan, range: IovaRange, held: &[Run], kept: &[Run]) {
     let after = last.and_then(|run| run.clip(around(run.iova, range).1?));
     if let Some(before) = before {
         match plan.restored.first_mut() {
-            Some(next) if before.continues_in(next) => *next = joined(&before, next),
+            Some(next) if before.continues_in(next) => *next = before.joined(next),
             _ => plan.restored.insert(0, before),
         }
     }
     if let Some(after) = after {
         match plan.restored.last_mut() {
-            Some(previous) if previous.continues_in(&after) => *previous = joined(previous, &after),
+            Some(previous) if previous.continues_in(&after) => *previous = previous.joined(&after),
             _ => plan.restored.push(after),
         }
-    }
-}
-
-/// A run and the one that continues it as one.
-fn joined(run: &Run, next: &Run) -> Run {
-    Run {
-        iova: IovaRange::new(run.iova.start(), next.iova.last()).unwrap_or(run.iova),
-        ..*run
     }
 }
 
@@ -270,7 +271,7 @@ pub fn compact(
         let joined = last.is_some_and(|last| last.continues_in(&run) && joins(&last, &run));
         last = Some(run);
         if joined && let Some(row) = rows.last_mut() {
-            row.run = self::joined(&row.run, &run);
+            row.run = row.run.joined(&run);
             row.mappings += 1;
         } else {
             rows.push(Compaction { run, mappings: 1 });

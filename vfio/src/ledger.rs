@@ -132,13 +132,13 @@ impl Ledger {
             if let Some(before) = self.before(joined.iova.start())
                 && before.continues_in(&joined)
             {
-                joined = extended(&before, joined.iova.last());
+                joined = before.joined(&joined);
             }
             if let Some(after) = self.after(joined.iova.last())
                 && joined.continues_in(&after)
             {
                 self.runs.remove(&after.iova.start().0);
-                joined = extended(&joined, after.iova.last());
+                joined = joined.joined(&after);
             }
         }
         self.runs.insert(joined.iova.start().0, Entry::new(&joined));
@@ -183,14 +183,6 @@ impl Ledger {
         let beyond = (Bound::Excluded(iova.0), Bound::Unbounded);
         let (start, entry) = self.runs.range(beyond).next()?;
         run(*start, *entry)
-    }
-}
-
-/// `run` up to and including `last`.
-fn extended(run: &Run, last: Iova) -> Run {
-    Run {
-        iova: IovaRange::new(run.iova.start(), last).unwrap_or(run.iova),
-        ..*run
     }
 }
 

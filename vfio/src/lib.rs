@@ -7,5 +7,6 @@
 pub mod backend;
 pub mod diff;
 pub mod ledger;
+pub mod mirror;
 pub mod ram;
 pub mod run;

@@ -122,6 +122,15 @@ impl Run {
             && self.rights == next.rights
     }
 
+    /// This run and `next`, which continues it, as one.
+    #[must_use]
+    pub fn joined(&self, next: &Self) -> Self {
+        Self {
+            iova: IovaRange::new(self.iova.start(), next.iova.last()).unwrap_or(self.iova),
+            ..*self
+        }
+    }
+
     /// Whether both reach the same bytes with the same rights wherever they overlap, which they do.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
@@ -138,13 +147,9 @@ impl Run {
 
 /// Adds `run` after the others, as a part of the last where it continues that.
 pub fn push_joined(runs: &mut Vec<Run>, run: Run) {
-    if let Some(last) = runs.last_mut()
-        && last.continues_in(&run)
-        && let Some(iova) = IovaRange::new(last.iova.start(), run.iova.last())
-    {
-        last.iova = iova;
-    } else {
-        runs.push(run);
+    match runs.last_mut() {
+        Some(last) if last.continues_in(&run) => *last = last.joined(&run),
+        _ => runs.push(run),
     }
 }
 

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The mirror: the host's tables hold at every moment what the guest's tables say.
+//!
+//! Each guest domain (root, stage, width and attributes of its tables) has one host table, which all its devices and PASIDs
+//! share; the guest's (unit, domain id) pairs are only tags, by which invalidations name it. A batch of events is carried
+//! out as one, by its net effect:
+//!
+//! 1. What is said of devices and PASIDs is noted, and so are invalidated ranges, merged for each domain (`note`). Whatever
+//!    the guest blocked is detached at once, and new domains get empty tables (`place`).
+//! 2. Each domain's ranges are walked once, filtered by what the host can have (`wanted`), compared with what each of its host
+//!    tables has ([`crate::diff`]), and the difference is carried out (`carry_out`). Ranges that the host refused earlier are
+//!    among them.
+//! 3. Endpoints are attached to tables that are complete, and detached from those that may not be used.
+//! 4. Tables that serve nobody are given up, and each event gets its answer.
+//!
+//! So a device that arrives late finds everything mapped, a device that moves reaches what it did or what it shall, and when
+//! [`Follower::apply`] returns nothing is left of what the guest took away.
+//!
+//! One lock guards everything, over calls of the host too; the unit calls with none of its own held. Not here: first-stage and
+//! nested tables, which need a host that walks them itself; memory of other devices (peer to peer).
+
+mod answer;
+mod budget;
+mod carry_out;
+mod cluster;
+mod content;
+mod host;
+mod place;
+mod range_set;
+mod stats;
+mod sync;
+mod table;
+mod wanted;
+
+pub use budget::{Budget, Options};
+pub use content::{Content, UnitId};
+pub use range_set::RangeSet;
+pub use stats::{Dropped, HostCalls, Refusals, Stats, TableStatus};
+pub use wanted::{INTERRUPT_WINDOW, Wanted};
+
+use crate::backend::{Backend, Endpoint, TableId};
+use crate::ram::RamMap;
+use crate::run::Run;
+use content::Tags;
+use host::Host;
+use iommu::address::IovaRange;
+use iommu::capabilities::Capabilities;
+use iommu::follow::{Answer, Attachment, DeviceHandle, FollowEvent, Follower, Invalidated};
+use iommu::memory::PhysMem;
+use place::Member;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use table::{HostTable, Trouble};
+
+/// Keeps the tables of one host equal to what the guest's units say.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    state: Arc<Mutex<State>>,
+}
+
+/// One guest unit's way into the mirror.
+#[derive(Debug)]
+struct UnitFollower {
+    unit: UnitId,
+    mirror: Mirror,
+}
+
+/// Everything, under the lock.
+#[derive(Debug)]
+struct State {
+    host: Host,
+    memory: Arc<dyn PhysMem>,
+    ram: RamMap,
+    options: Options,
+    units: BTreeMap<UnitId, Capabilities>,
+    members: BTreeMap<Endpoint, Member>,
+    tags: Tags,
+    tables: BTreeMap<TableId, HostTable>,
+    contents: BTreeMap<Content, BTreeSet<TableId>>,
+    /// Ranges to be synchronised.
+    dirty: BTreeMap<Content, RangeSet>,
+    /// Endpoints to be placed.
+    touched: BTreeSet<Endpoint>,
+    /// Endpoints that the host did not detach.
+    restless: BTreeSet<Endpoint>,
+    /// Devices of which a fault was told.
+    faulted: BTreeSet<DeviceHandle>,
+}
+
+impl Mirror {
+    /// A mirror without units and devices: `memory` holds the guest's tables, `ram` says where guest RAM lies in this process.
+    #[must_use]
+    pub fn new(
+        backend: Box<dyn Backend>,
+        memory: Arc<dyn PhysMem>,
+        ram: RamMap,
+        options: Options,
+    ) -> Self {
+        let state = State {
+            host: Host::new(backend),
+            memory,
+            ram,
+            options,
+            units: BTreeMap::new(),
+            members: BTreeMap::new(),
+            tags: Tags::default(),
+            tables: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            restless: BTreeSet::new(),
+            faulted: BTreeSet::new(),
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// What a unit with `capabilities` is to tell its events. Device handles are unique over all units.
+    #[must_use]
+    pub fn follower(&self, unit: UnitId, capabilities: Capabilities) -> Arc<dyn Follower> {
+        self.state().units.insert(unit, capabilities);
+        Arc::new(UnitFollower {
+            unit,
+            mirror: self.clone(),
+        })
+    }
+
+    /// Takes a device off whatever it goes through, because it leaves the machine. Its unit tells no more events of it.
+    pub fn forget(&self, device: DeviceHandle) {
+        let state = &mut *self.state();
+        state.forget(device);
+        state.carry_out();
+        state.drop_fixed(device);
+        let restless = &state.restless;
+        state.members.retain(|endpoint, member| {
+            endpoint.device != device || restless.contains(endpoint) && member.place.is_some()
+        });
+        state.faulted.remove(&device);
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.state().host.stats.clone()
+    }
+
+    /// The host tables as they are now.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableStatus> {
+        self.state()
+            .tables
+            .values()
+            .map(HostTable::status)
+            .collect()
+    }
+
+    /// What the host has in `table`, ascending.
+    #[must_use]
+    pub fn ledger(&self, table: TableId) -> Vec<Run> {
+        let state = self.state();
+        let table = state.tables.get(&table);
+        table.map_or_else(Vec::new, |table| table.ledger.iter().collect())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follower for UnitFollower {
+    fn apply(&self, events: &[FollowEvent]) -> Answer {
+        let mut state = self.mirror.state();
+        state.host.stats.batches += 1;
+        state.host.stats.events += events.len() as u64;
+        let named: Vec<BTreeSet<TableId>> = events
+            .iter()
+            .map(|event| state.note(self.unit, event))
+            .collect();
+        state.carry_out();
+        state.answer(events, &named, self.unit)
+    }
+}
+
+impl State {
+    /// Notes what an event says; returns the tables that an invalidation names.
+    fn note(&mut self, unit: UnitId, event: &FollowEvent) -> BTreeSet<TableId> {
+        match *event {
+            FollowEvent::Attach { device, to } => {
+                self.want(
+                    unit,
+                    Endpoint {
+                        device,
+                        pasid: None,
+                    },
+                    to,
+                );
+            }
+            FollowEvent::Bind { device, pasid, to } | FollowEvent::Rebind { device, pasid, to } => {
+                let pasid = Some(pasid);
+                self.want(unit, Endpoint { device, pasid }, to);
+            }
+            FollowEvent::Unbind { device, pasid } => {
+                let pasid = Some(pasid);
+                self.want(unit, Endpoint { device, pasid }, Attachment::Blocked);
+            }
+            FollowEvent::Invalidated(invalidated) => return self.invalidate(unit, &invalidated),
+            FollowEvent::Reset => {
+                let endpoints: Vec<Endpoint> = self
+                    .members
+                    .iter()
+                    .filter(|(_, member)| member.unit == unit)
+                    .map(|(endpoint, _)| *endpoint)
+                    .collect();
+                for endpoint in endpoints {
+                    let wants = match endpoint.pasid {
+                        None => Attachment::Identity,
+                        Some(_) => Attachment::Blocked,
+                    };
+                    self.want(unit, endpoint, wants);
+                }
+            }
+        }
+        BTreeSet::new()
+    }
+
+    fn invalidate(&mut self, unit: UnitId, invalidated: &Invalidated) -> BTreeSet<TableId> {
+        let contents: BTreeSet<Content> = self.tags.named(unit, invalidated).collect();
+        let mut named = BTreeSet::new();
+        for content in contents {
+            named.extend(self.tables_of(content));
+            let dirty = self.dirty.entry(content).or_default();
+            dirty.insert(invalidated.range);
+        }
+        named
+    }
+
+    /// Carries out what was noted.
+    fn carry_out(&mut self) {
+        self.assign();
+        self.retry();
+        let dirty = std::mem::take(&mut self.dirty);
+        for (content, ranges) in &dirty {
+            if ranges.is_all() {
+                self.lift_budget(*content);
+            }
+            self.sync(*content, ranges);
+        }
+        self.settle_troubled();
+        let mut endpoints = std::mem::take(&mut self.touched);
+        endpoints.extend(&self.restless);
+        for endpoint in endpoints {
+            self.position(endpoint);
+        }
+        self.sweep();
+    }
+
+    /// Adds what the host refused to what is to be synchronised, and empties what could not be cleaned.
+    fn retry(&mut self) {
+        let ids: Vec<TableId> = self.tables.keys().copied().collect();
+        for id in ids {
+            let unclean = |table: &HostTable| table.trouble == Some(Trouble::Unclean);
+            if self.tables.get(&id).is_some_and(unclean) && self.empty(id) {
+                self.recover(id);
+            }
+            let Some(table) = self.tables.get(&id) else {
+                continue;
+            };
+            let retry = table.lacks.retry();
+            if table.trouble.is_none() && !retry.is_empty() {
+                self.host.stats.retries += retry.len() as u64;
+                self.dirty
+                    .entry(table.content)
+                    .or_default()
+                    .extend(retry.iter());
+            }
+        }
+    }
+
+    /// A table that is clean again gets everything, and its members with it.
+    fn recover(&mut self, id: TableId) {
+        if let Some(table) = self.tables.get_mut(&id) {
+            table.trouble = None;
+            self.touched.extend(&table.members);
+            self.dirty
+                .entry(table.content)
+                .or_default()
+                .insert(IovaRange::ALL);
+        }
+    }
+
+    /// A domain that cost too much is tried again when all of it may have changed.
+    fn lift_budget(&mut self, content: Content) {
+        for id in self.tables_of(content) {
+            if let Some(table) = self.tables.get_mut(&id)
+                && table.trouble == Some(Trouble::OverBudget)
+            {
+                table.trouble = None;
+                self.touched.extend(&table.members);
+            }
+        }
+    }
+
+    /// Takes endpoints off the tables that may not be used, and empties those.
+    fn settle_troubled(&mut self) {
+        let troubled: Vec<TableId> = self
+            .tables
+            .values()
+            .filter(|table| table.trouble.is_some())
+            .map(|table| table.id)
+            .collect();
+        for id in troubled {
+            let table = self.tables.get(&id);
+            let members = table.map(|table| table.members.clone()).unwrap_or_default();
+            for member in members {
+                self.position(member);
+            }
+            let Some(table) = self.tables.get(&id) else {
+                continue;
+            };
+            // An unclean table stays out of use until the next events, so that no refusal is repeated for ever. It is emptied
+            // already now, because not every device can be detached.
+            let unclean = table.trouble == Some(Trouble::Unclean);
+            if (unclean || !table.ledger.is_empty()) && !self.empty(id) {
+                self.tables
+                    .entry(id)
+                    .and_modify(|table| table.trouble = Some(Trouble::Unclean));
+            }
+        }
+    }
+
+    /// The tables that hold `content`.
+    fn tables_of(&self, content: Content) -> Vec<TableId> {
+        let ids = self.contents.get(&content);
+        ids.map_or_else(Vec::new, |ids| ids.iter().copied().collect())
+    }
+
+    fn add_table(&mut self, mut table: HostTable) {
+        let left = self.host.entries_left(table.id);
+        table.entry_limit = left.map(|left| left + table.ledger.len() as u64);
+        self.contents
+            .entry(table.content)
+            .or_default()
+            .insert(table.id);
+        self.tables.insert(table.id, table);
+    }
+
+    /// `id` shall hold something else.
+    fn rename(&mut self, id: TableId, content: Content) {
+        if let Some(table) = self.tables.get_mut(&id) {
+            let before = std::mem::replace(&mut table.content, content);
+            self.unlist(before, id);
+            self.contents.entry(content).or_default().insert(id);
+        }
+    }
+
+    fn remove_table(&mut self, id: TableId) {
+        if let Some(table) = self.tables.remove(&id) {
+            self.unlist(table.content, id);
+        }
+    }
+
+    fn unlist(&mut self, content: Content, id: TableId) {
+        if let Some(ids) = self.contents.get_mut(&content) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.contents.remove(&content);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

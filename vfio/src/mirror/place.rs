@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Which table each endpoint goes through.
+//!
+//! Where endpoints move, equal contents share a table: the first endpoint makes it, the last one takes it along. A replaced
+//! attachment never goes through a state in which more is reachable than before or after. Where they cannot move, the table
+//! of a device's group changes its content, and only when all devices of the group agree about it.
+
+use super::State;
+use super::content::{Content, UnitId};
+use super::table::{HostTable, Trouble};
+use crate::backend::{Endpoint, HostError, TableId};
+use iommu::address::IovaRange;
+use iommu::capabilities::Capabilities;
+use iommu::follow::{Attachment, DeviceHandle};
+use std::collections::BTreeSet;
+
+/// What is known of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    /// The guest's unit that it sits behind.
+    pub unit: UnitId,
+    /// What the guest says.
+    pub wants: Attachment,
+    /// The table that serves that, if there is one.
+    pub table: Option<TableId>,
+    /// The table that its requests go through; `None` when they are blocked.
+    pub place: Option<TableId>,
+    /// The host did not do what the guest says.
+    pub refused: Option<HostError>,
+}
+
+impl State {
+    /// Notes what the guest says of an endpoint.
+    pub fn want(&mut self, unit: UnitId, endpoint: Endpoint, wants: Attachment) {
+        let place = self.host.fixed_table(endpoint.device);
+        let member = self.members.entry(endpoint).or_insert(Member {
+            unit,
+            wants: Attachment::Blocked,
+            table: None,
+            place: place.filter(|_| endpoint.pasid.is_none()),
+            refused: None,
+        });
+        self.tags.remove(member.unit, member.wants);
+        member.unit = unit;
+        member.wants = wants;
+        member.refused = None;
+        self.tags.add(unit, wants);
+        self.touched.insert(endpoint);
+    }
+
+    /// Finds or makes the tables for what changed, and takes away what the guest took away.
+    pub fn assign(&mut self) {
+        if self.host.features().can_move {
+            for endpoint in self.touched.clone() {
+                self.assign_moving(endpoint);
+            }
+            return;
+        }
+        let mut groups = BTreeSet::new();
+        for endpoint in self.touched.clone() {
+            match self.join_group(endpoint) {
+                Ok(id) => {
+                    groups.insert(id);
+                }
+                Err(error) => {
+                    if let Some(member) = self.members.get_mut(&endpoint) {
+                        let blocked = member.wants == Attachment::Blocked;
+                        member.refused = (!blocked).then_some(error);
+                    }
+                }
+            }
+        }
+        for id in groups {
+            self.settle_group(id);
+        }
+    }
+
+    fn assign_moving(&mut self, endpoint: Endpoint) {
+        let Some(member) = self.members.get(&endpoint).copied() else {
+            return;
+        };
+        let table = match Content::of(member.wants) {
+            Some(Content::Nothing) => Ok(None),
+            Some(content) => self.table_for(content, member.unit).map(Some),
+            None => Err(HostError::Unsupported),
+        };
+        self.leave(endpoint, member.table);
+        if let Some(member) = self.members.get_mut(&endpoint) {
+            member.table = table.unwrap_or_default();
+            member.refused = table.err();
+        }
+        if let Ok(Some(id)) = table
+            && let Some(table) = self.tables.get_mut(&id)
+        {
+            table.members.insert(endpoint);
+        }
+        if !matches!(table, Ok(Some(_))) {
+            self.position(endpoint);
+        }
+    }
+
+    /// The table that holds `content`, made if need be.
+    fn table_for(&mut self, content: Content, unit: UnitId) -> Result<TableId, HostError> {
+        if content == Content::Identity
+            && let Some(id) = self.host.identity_table()
+        {
+            return Ok(id);
+        }
+        if let Some(id) = self.tables_of(content).first() {
+            return Ok(*id);
+        }
+        let capabilities = self.capabilities_of(unit)?;
+        let id = self.host.create_table()?;
+        let limits = self.host.limits(id).inspect_err(|_| {
+            // It is empty and nothing is attached; if it stays, it does no harm.
+            let _ = self.host.destroy_table(id);
+        })?;
+        let joining = self.host.features().can_cut;
+        let table = HostTable::new(id, content, capabilities, limits, joining);
+        self.add_table(table);
+        self.dirty
+            .entry(content)
+            .or_default()
+            .insert(IovaRange::ALL);
+        Ok(id)
+    }
+
+    /// Makes an endpoint a member of the table of its group; returns that table.
+    fn join_group(&mut self, endpoint: Endpoint) -> Result<TableId, HostError> {
+        let id = self.host.fixed_table(endpoint.device);
+        let id = id.filter(|_| endpoint.pasid.is_none());
+        let id = id.ok_or(HostError::Unsupported)?;
+        let member = self.members.get_mut(&endpoint);
+        let member = member.ok_or(HostError::NotFound)?;
+        member.table = Some(id);
+        let unit = member.unit;
+        let capabilities = self.capabilities_of(unit)?;
+        if !self.tables.contains_key(&id) {
+            let limits = self.host.limits(id)?;
+            let table = HostTable::new(id, Content::Nothing, capabilities, limits, false);
+            self.add_table(table);
+        }
+        let table = self.tables.get_mut(&id).ok_or(HostError::NotFound)?;
+        table.members.insert(endpoint);
+        table.capabilities = capabilities;
+        Ok(id)
+    }
+
+    /// Settles what the table of a group shall hold: what all its devices agree about, otherwise nothing.
+    fn settle_group(&mut self, id: TableId) {
+        let Some(table) = self.tables.get_mut(&id) else {
+            return;
+        };
+        let members: Vec<Endpoint> = table.members.iter().copied().collect();
+        let mut wanted = members
+            .iter()
+            .filter_map(|endpoint| self.members.get(endpoint))
+            .map(|member| Content::of(member.wants));
+        let first = wanted.next().flatten();
+        let agreed = first.filter(|first| wanted.all(|other| other == Some(*first)));
+        let content = agreed.unwrap_or(Content::Nothing);
+        if content != table.content {
+            if table.trouble == Some(Trouble::OverBudget) {
+                table.trouble = None;
+            }
+            self.rename(id, content);
+            let dirty = self.dirty.entry(content).or_default();
+            dirty.insert(IovaRange::ALL);
+        }
+        for endpoint in members {
+            if let Some(member) = self.members.get_mut(&endpoint) {
+                let served = Content::of(member.wants) == Some(content);
+                member.refused = (!served).then_some(HostError::Unsupported);
+            }
+        }
+    }
+
+    /// Attaches an endpoint to its table, or detaches it where there is none that may be used.
+    pub fn position(&mut self, endpoint: Endpoint) {
+        let Some(member) = self.members.get(&endpoint).copied() else {
+            return;
+        };
+        if !self.host.features().can_move {
+            return;
+        }
+        let usable = |id: &TableId| {
+            self.tables
+                .get(id)
+                .is_none_or(|table| table.trouble.is_none())
+        };
+        let target = member.table.filter(usable);
+        if target == member.place {
+            return;
+        }
+        let (place, refused) = match target {
+            Some(table) => match self.host.attach(endpoint, table) {
+                Ok(()) => {
+                    self.restless.remove(&endpoint);
+                    self.read_limits(table);
+                    (Some(table), None)
+                }
+                // What the host remembers of the endpoint must go before anything can be attached again.
+                Err(error) => (self.detached(endpoint, member.place), Some(error)),
+            },
+            None => (self.detached(endpoint, member.place), member.refused),
+        };
+        if let Some(member) = self.members.get_mut(&endpoint) {
+            member.place = place;
+            member.refused = refused;
+        }
+    }
+
+    /// Where an endpoint is after it was to be detached from `place`.
+    fn detached(&mut self, endpoint: Endpoint, place: Option<TableId>) -> Option<TableId> {
+        match self.host.detach(endpoint) {
+            Ok(()) => {
+                self.restless.remove(&endpoint);
+                None
+            }
+            Err(error) => {
+                tracing::error!(?endpoint, %error, "a device cannot be detached");
+                self.restless.insert(endpoint);
+                place
+            }
+        }
+    }
+
+    /// A table may be able to hold less since a device joined.
+    fn read_limits(&mut self, id: TableId) {
+        if let Some(table) = self.tables.get_mut(&id)
+            && let Ok(limits) = self.host.limits(id)
+        {
+            table.limits = limits;
+        }
+    }
+
+    /// Gives up the tables that serve nobody, and forgets endpoints that are gone.
+    pub fn sweep(&mut self) {
+        self.members.retain(|endpoint, member| {
+            endpoint.pasid.is_none()
+                || member.wants != Attachment::Blocked
+                || member.place.is_some()
+        });
+        if !self.host.features().can_move {
+            return;
+        }
+        let unused: Vec<TableId> = self
+            .tables
+            .values()
+            .filter(|table| table.members.is_empty())
+            .map(|table| table.id)
+            .collect();
+        for id in unused {
+            let stuck = self.members.values().any(|member| member.place == Some(id));
+            if stuck {
+                // The device cannot be detached: at least it reaches nothing.
+                self.rename(id, Content::Nothing);
+                if !self.empty(id) {
+                    self.tables
+                        .entry(id)
+                        .and_modify(|table| table.trouble = Some(Trouble::Unclean));
+                }
+            } else if self.host.destroy_table(id).is_ok() {
+                self.remove_table(id);
+            }
+        }
+    }
+
+    fn leave(&mut self, endpoint: Endpoint, table: Option<TableId>) {
+        if let Some(table) = table.and_then(|id| self.tables.get_mut(&id)) {
+            table.members.remove(&endpoint);
+        }
+    }
+
+    fn capabilities_of(&self, unit: UnitId) -> Result<Capabilities, HostError> {
+        self.units.get(&unit).copied().ok_or(HostError::NotFound)
+    }
+
+    /// A device is no longer there: whatever the guest says, it goes through nothing.
+    pub fn forget(&mut self, device: DeviceHandle) {
+        let endpoints: Vec<Endpoint> = self.endpoints_of(device).collect();
+        for endpoint in endpoints {
+            if let Some(member) = self.members.get(&endpoint).copied() {
+                self.want(member.unit, endpoint, Attachment::Blocked);
+            }
+        }
+    }
+
+    /// The table of a device that cannot move and is gone goes with the last device of its group.
+    pub fn drop_fixed(&mut self, device: DeviceHandle) {
+        let Some(id) = self.host.fixed_table(device) else {
+            return;
+        };
+        let endpoint = Endpoint {
+            device,
+            pasid: None,
+        };
+        self.leave(endpoint, Some(id));
+        let unused = |table: &HostTable| table.members.is_empty();
+        if self.tables.get(&id).is_some_and(unused) {
+            self.remove_table(id);
+        } else {
+            self.settle_group(id);
+            self.carry_out();
+        }
+    }
+}

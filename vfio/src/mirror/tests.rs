@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The mirror between guest tables in memory and a fake host.
+
+mod arrival;
+mod budgets;
+mod following;
+mod limits;
+mod refusals;
+mod rig;
+mod sharing;

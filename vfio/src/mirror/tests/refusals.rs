@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A host that refuses: what is told, what is tried again, and what no device may reach meanwhile.
+
+use super::rig::*;
+use crate::backend::HostError;
+use crate::backend::fake::{CallKind, Injection};
+use iommu::address::Iova;
+use iommu::follow::{Attachment, FollowEvent, Unmet};
+use iommu::ids::Pasid;
+
+/// The first page of A that is not as the guest says.
+fn unsynced(first: u64) -> Unmet {
+    Unmet::Unsynced {
+        device: A,
+        pasid: None,
+        first: Iova(first),
+    }
+}
+
+#[test]
+fn refused_mapping_is_not_taken_for_done_and_is_tried_again() {
+    let errors = [
+        HostError::EntryLimit,
+        HostError::LockedMemory,
+        HostError::Invalid,
+        HostError::Unpinnable,
+        HostError::Io,
+    ];
+    for error in errors {
+        for mut rig in Rig::both() {
+            let root = rig.table();
+            rig.attached(root);
+            rig.map(root, 0x5000, 0x5000, RW);
+            rig.host.inject(Injection::always(CallKind::Map, error));
+            let answer = rig.unit.apply(&[pages_invalidated(1, 0x5000, PAGE)]);
+            assert_eq!(refused(&answer), [unsynced(0x5000)], "{error}");
+            assert_eq!(rig.mirror.tables()[0].last_refusal, Some(error));
+            assert_eq!(rig.mirror.tables()[0].runs, 0);
+            assert!(rig.mirror.stats().refusals.of(error) >= 1);
+            rig.host.heal();
+            // Whatever the next event is.
+            let answer = rig.unit.apply(&[domain_invalidated(77)]);
+            assert_eq!((answer.results, answer.resynced), (vec![Ok(())], vec![A]));
+            assert_eq!(rig.pages(A), rig.expected(root, 0..8));
+            assert_eq!(rig.mirror.stats().retries, 1);
+        }
+    }
+}
+
+#[test]
+fn refused_mapping_does_not_stop_the_others() {
+    for mut rig in Rig::both() {
+        let root = rig.table();
+        rig.attached(root);
+        for n in 0..3 {
+            rig.map(root, 2 * n * PAGE, 0x100_0000, RW);
+        }
+        let injection = Injection::always(CallKind::Map, HostError::Io);
+        rig.host.inject(injection.within(range(2 * PAGE, PAGE)));
+        let events = [0, 1, 2].map(|n| pages_invalidated(1, 2 * n * PAGE, PAGE));
+        let answer = rig.unit.apply(&events);
+        assert!(
+            answer.results.iter().all(Result::is_err),
+            "all are of one domain"
+        );
+        assert_eq!(rig.pages(A).keys().copied().collect::<Vec<_>>(), [0, 4]);
+    }
+}
+
+#[test]
+fn refused_mapping_hits_every_device_of_the_domain_and_no_other() {
+    let mut rig = Rig::iommufd();
+    let (one, two) = (rig.table(), rig.table());
+    rig.attached(one);
+    rig.attach(B, rig.domain(1, one));
+    let device = iommu::follow::DeviceHandle(3);
+    rig.attach(device, rig.domain(2, two));
+    rig.map(one, 0x5000, 0x5000, RW);
+    rig.map(two, 0x8000, 0x6000, RW);
+    let injection = Injection::always(CallKind::Map, HostError::Io);
+    rig.host.inject(injection.within(range(0x5000, PAGE)));
+    let answer = rig
+        .unit
+        .apply(&[domain_invalidated(1), domain_invalidated(2)]);
+    let refusal = answer.results[0].clone().unwrap_err();
+    let devices: Vec<_> = refusal.unmet.iter().map(Unmet::device).collect();
+    assert_eq!(devices, [A, B]);
+    assert_eq!(answer.results[1], Ok(()));
+    assert_eq!(rig.reached(device).len(), 1);
+}
+
+#[test]
+fn mapping_that_the_host_has_unasked_is_replaced() {
+    for mut rig in Rig::both() {
+        let root = rig.table();
+        rig.attached(root);
+        rig.map(root, 0x5000, 0x5000, RW);
+        rig.host
+            .inject(Injection::once(CallKind::Map, HostError::Overlap));
+        rig.tell(pages_invalidated(1, 0x5000, PAGE));
+        assert_eq!(rig.pages(A), rig.expected(root, 0..8));
+        assert_eq!(rig.mirror.stats().refusals.of(HostError::Overlap), 1);
+    }
+}
+
+#[test]
+fn host_that_is_busy_for_a_moment_is_asked_again() {
+    for mut rig in Rig::both() {
+        let root = rig.table();
+        rig.map(root, 0x5000, 0x5000, RW);
+        rig.attached(root);
+        rig.clear(root, 0x5000, 1);
+        rig.host.inject(Injection {
+            times: 2,
+            ..Injection::always(CallKind::Remove, HostError::Busy)
+        });
+        rig.tell(pages_invalidated(1, 0x5000, PAGE));
+        assert_eq!(rig.reached(A), []);
+        assert_eq!(rig.mirror.stats().quarantines, 0);
+    }
+}
+
+#[test]
+fn device_reaches_nothing_while_a_mapping_cannot_be_removed() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map_pages(root, 0, 0x100_0000, 4 * PAGE);
+    rig.attached(root);
+    rig.attach(B, Attachment::Identity);
+    rig.clear(root, 0, 1);
+    rig.host
+        .inject(Injection::always(CallKind::Remove, HostError::Io));
+    let answer = rig.unit.apply(&[pages_invalidated(1, 0, PAGE)]);
+    assert_eq!(refused(&answer), [unsynced(0)]);
+    assert_eq!(rig.table_of(A), None);
+    assert_eq!(rig.table_of(B), rig.identity());
+    // Still not: and it is not tried for ever.
+    assert!(rig.unit.apply(&[domain_invalidated(1)]).results[0].is_err());
+    assert_eq!(rig.table_of(A), None);
+    rig.host.heal();
+    let answer = rig.unit.apply(&[domain_invalidated(1)]);
+    assert_eq!((answer.results, answer.resynced), (vec![Ok(())], vec![A]));
+    assert_eq!(rig.pages(A), rig.expected(root, 0..8));
+}
+
+#[test]
+fn table_of_a_device_that_cannot_be_detached_is_emptied_when_a_removal_fails() {
+    let mut rig = Rig::type1();
+    let root = rig.table();
+    rig.map(root, 0, 0x5000, RW);
+    rig.map(root, LARGE, 0x6000, RW);
+    rig.attached(root);
+    rig.clear(root, 0, 1);
+    rig.host
+        .inject(Injection::once(CallKind::Remove, HostError::Io));
+    let answer = rig.unit.apply(&[pages_invalidated(1, 0, PAGE)]);
+    assert_eq!(refused(&answer), [unsynced(0)]);
+    assert_eq!(rig.reached(A), []);
+    let answer = rig.unit.apply(&[domain_invalidated(77)]);
+    assert_eq!(answer.resynced, [A]);
+    assert_eq!(rig.pages(A), rig.expected(root, 0..1024));
+}
+
+#[test]
+fn refused_attachment_blocks_the_device_until_it_is_told_again() {
+    let mut rig = Rig::iommufd();
+    let (one, two) = (rig.table(), rig.table());
+    rig.map(one, 0, 0x5000, RW);
+    rig.attached(one);
+    rig.host
+        .inject(Injection::once(CallKind::Attach, HostError::Invalid));
+    let move_it = |root| FollowEvent::Attach {
+        device: A,
+        to: rig.domain(2, root),
+    };
+    let answer = rig.unit.apply(&[move_it(two)]);
+    assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
+    assert_eq!(rig.table_of(A), None);
+    // Back to the table that the host remembers: it must really be attached again.
+    rig.attach(A, rig.domain(1, one));
+    assert_eq!(rig.pages(A), rig.expected(one, 0..8));
+}
+
+#[test]
+fn refused_binding_is_told_by_its_pasid_and_stops_no_other() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.attached(root);
+    let to = rig.domain(1, root);
+    rig.host
+        .inject(Injection::once(CallKind::Attach, HostError::Invalid));
+    let answer = rig.unit.apply(&[bind(A, 5, to), bind(A, 6, to)]);
+    let refusal = answer.results[0].clone().unwrap_err();
+    assert_eq!(refusal.unmet, [Unmet::Binding(A, Pasid::new(5).unwrap())]);
+    assert_eq!(answer.results[1], Ok(()));
+}
+
+#[test]
+fn table_that_cannot_be_made_refuses_the_attachment() {
+    let mut rig = Rig::iommufd();
+    let (one, two) = (rig.table(), rig.table());
+    rig.attached(one);
+    rig.host
+        .inject(Injection::once(CallKind::Create, HostError::LockedMemory));
+    let event = FollowEvent::Attach {
+        device: A,
+        to: rig.domain(2, two),
+    };
+    let answer = rig.unit.apply(&[event]);
+    assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
+    assert_eq!(rig.table_of(A), None);
+    assert_eq!(rig.unit.apply(&[event]).results, [Ok(())]);
+}
+
+#[test]
+fn device_that_cannot_be_detached_finds_its_table_empty() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map(root, 0, 0x5000, RW);
+    rig.attached(root);
+    rig.host
+        .inject(Injection::always(CallKind::Detach, HostError::Io));
+    let event = FollowEvent::Attach {
+        device: A,
+        to: Attachment::Blocked,
+    };
+    let _ = rig.unit.apply(&[event]);
+    assert_eq!(rig.reached(A), []);
+    rig.host.heal();
+    rig.tell(domain_invalidated(77));
+    assert_eq!(rig.table_of(A), None);
+    assert_eq!(rig.mirror.tables(), []);
+}
+
+#[test]
+fn first_stage_tables_are_refused_because_their_changes_are_not_told() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    let first = iommu::walk::first_stage::FirstStage {
+        table: vm_memory::GuestAddress(root),
+        levels: 4,
+        no_execute: false,
+        extended_accessed: false,
+    };
+    let to = Attachment::Domain(iommu::follow::Domain::new(
+        iommu::ids::DomainId(1),
+        iommu::translate::paging::Stages::First(first),
+        iommu::translate::rights::Rules::default(),
+        false,
+        &rig.capabilities,
+    ));
+    let answer = rig.unit.apply(&[FollowEvent::Attach { device: A, to }]);
+    assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
+    assert_eq!(rig.table_of(A), None);
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! From what the guest's tables map to what the host can be asked to map.
+//!
+//! Never mapped: the interrupt window, in which no request is DMA and which hosts reserve. Dropped: what leads where there is
+//! no RAM; a DMA there ends in nothing on any machine. Refused: addresses that the host cannot map, and what is finer than
+//! its smallest page. A run ends where RAM that is contiguous in this process does.
+
+use super::stats::Dropped;
+use crate::backend::{HostError, Limits};
+use crate::ram::{Piece, RamMap};
+use crate::run::{Rights, Run, around, bytes, intersection};
+use iommu::address::{Iova, IovaRange};
+use iommu::walk::range::Run as GuestRun;
+
+/// The addresses at which a request is no DMA (Interrupt Address Range).
+pub const INTERRUPT_WINDOW: (Iova, Iova) = (Iova(0xfee0_0000), Iova(0xfeef_ffff));
+
+/// What a host table shall hold in a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Runs, ascending.
+    pub runs: Vec<Run>,
+    /// What the host cannot have.
+    pub refused: Vec<(IovaRange, HostError)>,
+    /// What was left out.
+    pub dropped: Dropped,
+}
+
+impl Wanted {
+    /// What of `guest`, which is ascending, a table with `limits` shall hold.
+    #[must_use]
+    pub fn of(guest: &[GuestRun], limits: &Limits, ram: &RamMap) -> Self {
+        let mut wanted = Self::default();
+        let mut filter = Filter {
+            limits,
+            ram,
+            usable: 0,
+            wanted: &mut wanted,
+        };
+        for run in guest {
+            let iova = IovaRange::new(run.iova, run.last());
+            if let (Some(rights), Some(iova)) = (Rights::of(run.perms), iova) {
+                filter.beside_window(&Run {
+                    iova,
+                    gpa: run.gpa,
+                    rights,
+                });
+            }
+        }
+        wanted
+    }
+
+    /// All RAM one to one, as far as a table with `limits` can hold it.
+    #[must_use]
+    pub fn identity(limits: &Limits, ram: &RamMap) -> Self {
+        let mut wanted = Self::default();
+        let mut filter = Filter {
+            limits,
+            ram,
+            usable: 0,
+            wanted: &mut wanted,
+        };
+        for region in ram.regions() {
+            if let Some(iova) = IovaRange::from_len(Iova(region.gpa.0), region.len) {
+                filter.beside_window(&Run {
+                    iova,
+                    gpa: region.gpa,
+                    rights: Rights::ReadWrite,
+                });
+            }
+        }
+        wanted
+    }
+
+    /// What of it lies in `range`.
+    #[must_use]
+    pub fn within(mut self, range: IovaRange) -> Self {
+        self.runs = self.runs.iter().filter_map(|run| run.clip(range)).collect();
+        self.refused = (self.refused.iter())
+            .filter_map(|(refused, error)| Some((intersection(*refused, range)?, *error)))
+            .collect();
+        self
+    }
+}
+
+/// One pass over ascending runs.
+struct Filter<'a> {
+    limits: &'a Limits,
+    ram: &'a RamMap,
+    /// Usable ranges before this one end before the runs to come.
+    usable: usize,
+    wanted: &'a mut Wanted,
+}
+
+impl Filter<'_> {
+    /// Leaves out the interrupt window.
+    fn beside_window(&mut self, run: &Run) {
+        let window = IovaRange::new(INTERRUPT_WINDOW.0, INTERRUPT_WINDOW.1);
+        let Some(window) = window.filter(|window| window.overlaps(&run.iova)) else {
+            self.usable(run);
+            return;
+        };
+        self.wanted.dropped.interrupt_window += 1;
+        let (before, after) = around(run.iova, window);
+        for part in [before, after].into_iter().flatten() {
+            if let Some(part) = run.clip(part) {
+                self.usable(&part);
+            }
+        }
+    }
+
+    /// Refuses what lies outside the usable ranges.
+    fn usable(&mut self, run: &Run) {
+        let mut left = Some(run.iova);
+        while let (Some(rest), Some(range)) = (left, self.limits.ranges.get(self.usable)) {
+            if range.last() < rest.start() {
+                self.usable += 1;
+                continue;
+            }
+            let Some(inside) = intersection(rest, *range) else {
+                break;
+            };
+            let (before, after) = around(rest, inside);
+            if let Some(before) = before {
+                self.refuse(before, HostError::Aperture);
+            }
+            if let Some(part) = run.clip(inside) {
+                self.backed(&part);
+            }
+            left = after;
+        }
+        if let Some(rest) = left {
+            self.refuse(rest, HostError::Aperture);
+        }
+    }
+
+    /// Drops what is not RAM, and splits at its borders.
+    fn backed(&mut self, run: &Run) {
+        let mut at = run.iova.start();
+        for piece in self.ram.pieces(run.gpa, run.len()) {
+            let iova = IovaRange::from_len(at, piece.len);
+            at = Iova(at.0.wrapping_add(piece.len));
+            match (piece.host, iova.and_then(|iova| run.clip(iova))) {
+                (Some(_), Some(part)) => self.coarse(&part, &piece),
+                _ => self.wanted.dropped.nothing_there += 1,
+            }
+        }
+    }
+
+    /// Refuses what is finer than the host's smallest page.
+    fn coarse(&mut self, run: &Run, piece: &Piece) {
+        let granule = self.limits.granule();
+        let host = piece.host.map_or(0, |host| host.0);
+        let offset = run.iova.start().0 % granule;
+        let even = run.gpa.0 % granule == offset && host % granule == offset;
+        let skip = (granule - offset) % granule;
+        let whole = run.len().saturating_sub(skip) / granule * granule;
+        let inside = run
+            .iova
+            .start()
+            .checked_add(skip)
+            .filter(|_| even)
+            .and_then(|start| IovaRange::from_len(start, whole));
+        let Some(inside) = inside else {
+            self.refuse(run.iova, HostError::Granularity);
+            return;
+        };
+        let (before, after) = around(run.iova, inside);
+        for part in [before, after].into_iter().flatten() {
+            self.refuse(part, HostError::Granularity);
+        }
+        self.wanted.runs.extend(run.clip(inside));
+    }
+
+    fn refuse(&mut self, range: IovaRange, error: HostError) {
+        debug_assert!(bytes(range) != 0);
+        match error {
+            HostError::Granularity => self.wanted.dropped.granularity += 1,
+            _ => self.wanted.dropped.aperture += 1,
+        }
+        self.wanted.refused.push((range, error));
+    }
+}
+
+#[cfg(test)]
+mod tests;
