@@ -5,6 +5,7 @@ mod arrival;
 mod budgets;
 mod following;
 mod limits;
+mod properties;
 mod refusals;
 mod rig;
 mod sharing;
