@@ -10,3 +10,4 @@ pub mod ledger;
 pub mod mirror;
 pub mod ram;
 pub mod run;
+pub mod uapi;
