@@ -8,6 +8,8 @@ pub mod backend;
 pub mod diff;
 pub mod ledger;
 pub mod mirror;
+pub mod pci_address;
 pub mod ram;
 pub mod run;
+pub mod sysfs;
 pub mod uapi;
