@@ -6,10 +6,14 @@
 
 pub mod backend;
 pub mod diff;
+pub mod error;
+pub mod iommufd;
+pub mod kvm;
 pub mod ledger;
 pub mod mirror;
 pub mod pci_address;
 pub mod ram;
 pub mod run;
 pub mod sysfs;
+pub mod type1;
 pub mod uapi;

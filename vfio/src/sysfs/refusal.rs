@@ -2,6 +2,7 @@
 //! Why a function of the host cannot be passed through, and what to do about it.
 
 use super::{HostDevice, Member, ReservedKind};
+use crate::error::Error;
 use crate::pci_address::PciAddress;
 
 /// The reason.
@@ -56,6 +57,19 @@ impl HostDevice {
                 Some(driver) if !is_vfio(driver) => Some(Refusal::InUse(driver.to_owned())),
                 Some(_) => self.group_refusal(),
             }
+        })
+    }
+
+    /// Fails where it cannot be passed through as things are.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub fn permit(&self) -> Result<(), Error> {
+        self.refusal().map_or(Ok(()), |refusal| {
+            Err(Error::Refused {
+                device: self.address,
+                refusal,
+            })
         })
     }
 
