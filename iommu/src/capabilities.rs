@@ -6,9 +6,11 @@
 
 mod check;
 mod options;
+mod reserved;
 mod scalable;
 
 pub use options::{AddressWidth, LegacyOptions, PasidBits, ScalableOptions, Stages};
+pub use reserved::ReservedBits;
 
 use crate::address::{Gpa, PAGE_SIZE};
 use crate::ids::DomainId;
@@ -71,6 +73,9 @@ pub struct Capabilities {
     cap: Cap,
     ecap: Ecap,
     host_address_width: u8,
+    /// What follows from the above, for every step of a walk.
+    second_stage_reserved: ReservedBits,
+    first_stage_reserved: ReservedBits,
 }
 
 impl Capabilities {
@@ -108,6 +113,8 @@ impl Capabilities {
             cap,
             ecap,
             host_address_width,
+            second_stage_reserved: ReservedBits::second_stage(cap, ecap.sc(), host_address_width),
+            first_stage_reserved: ReservedBits::first_stage(cap, host_address_width),
         })
     }
 
@@ -160,17 +167,6 @@ impl Capabilities {
             2
         } else {
             1
-        }
-    }
-
-    /// Whether a second-stage entry of `level` may be a page: level 1 always, 2 for 2 MiB, 3 for 1 GiB.
-    #[must_use]
-    pub const fn second_stage_page(&self, level: u32) -> bool {
-        match level {
-            1 => true,
-            2 => self.cap.sslps() & 1 != 0,
-            3 => self.cap.sslps() & 2 != 0,
-            _ => false,
         }
     }
 

@@ -50,6 +50,17 @@ impl Pasid {
         }
     }
 
+    /// The PASID in the low 20 bits, as which a word in a cache holds it.
+    #[expect(clippy::cast_possible_truncation, reason = "20 bits are kept")]
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits as u32 & 0xf_ffff)
+    }
+
+    /// The reverse of [`Pasid::from_bits`].
+    pub(crate) const fn into_bits(self) -> u64 {
+        self.0 as u64
+    }
+
     /// The number itself, below 2^20.
     #[must_use]
     pub const fn get(self) -> u32 {

@@ -129,9 +129,9 @@ pub fn identity(address: Iova, limit: Option<u64>) -> Translation {
 
 /// The answer for a request into `page`, which has these rights to it.
 #[must_use]
-pub const fn answer(page: &Page, address: Iova, perms: Perms) -> Translation {
+pub const fn answer(page: Page, address: Iova, perms: Perms) -> Translation {
     Translation {
-        gpa: page.translate(address),
+        gpa: page.translate(address.0),
         len: page.len_from(address),
         perms,
     }

@@ -9,11 +9,9 @@ use super::Stamp;
 use super::lines::{Dropper, Lines};
 use crate::address::{Iova, IovaRange};
 use crate::ids::{DomainId, Pasid};
-use crate::request::Perms;
 use crate::sync::{AtomicU64, Ordering};
-use crate::walk::{FirstStageRights, Page};
+use crate::walk::Page;
 use bitfield_struct::bitfield;
-use vm_memory::GuestAddress;
 
 /// Sizes of pages there are: 4 KiB, 2 MiB and 1 GiB.
 const SIZES: u8 = 3;
@@ -34,20 +32,13 @@ pub(crate) struct Iotlb {
     with_pasids: Box<[AtomicU64]>,
 }
 
-/// The address space that a page belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Space {
-    pub(crate) domain: DomainId,
-    /// The PASID of pages that depend on it; second-stage pages do not.
-    pub(crate) pasid: Option<Pasid>,
-}
-
-/// The first word of a tag; the second is the page's address.
+/// The address space that a page belongs to. With the page's size the first word of its tag; the second is its address.
 #[bitfield(u64)]
-struct Tag {
+#[derive(PartialEq, Eq)]
+pub(crate) struct Space {
     domain: u16,
     #[bits(20)]
-    pasid: u32,
+    pasid: Pasid,
     has_pasid: bool,
     /// 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB.
     #[bits(2)]
@@ -58,82 +49,35 @@ struct Tag {
     in_use: bool,
 }
 
-/// The value: the rights, and the guest-physical page in the other bits.
-#[bitfield(u64)]
-pub(crate) struct PageWord {
-    pub(crate) read: bool,
-    pub(crate) write: bool,
-    pub(crate) execute: bool,
-    pub(crate) first_write: bool,
-    pub(crate) first_user: bool,
-    pub(crate) first_execute: bool,
-    global: bool,
-    pub(crate) dirty: bool,
-    #[bits(4)]
-    __: u8,
-    #[bits(52)]
-    pub(crate) page: u64,
+impl Space {
+    /// The pages of `domain`, those that depend on the PASID or the second-stage pages, which do not.
+    #[inline]
+    pub(crate) const fn of(domain: DomainId, pasid: Option<Pasid>) -> Self {
+        let space = Self::new().with_domain(domain.0).with_in_use(true);
+        match pasid {
+            Some(pasid) => space.with_pasid(pasid).with_has_pasid(true),
+            None => space,
+        }
+    }
 }
 
 #[inline]
-fn tag(space: Space, size: u8, address: u64) -> [u64; 2] {
+const fn tag(space: Space, size: u8, address: u64) -> [u64; 2] {
     let shift = shift(size);
-    [
-        Tag::new()
-            .with_domain(space.domain.0)
-            .with_pasid(space.pasid.map_or(0, Pasid::get))
-            .with_has_pasid(space.pasid.is_some())
-            .with_size(size)
-            .with_in_use(true)
-            .into_bits(),
-        address >> shift << shift,
-    ]
+    [space.with_size(size).into_bits(), address >> shift << shift]
 }
 
 const fn shift(size: u8) -> u32 {
     12 + 9 * size as u32
 }
 
-const fn size_of(shift: u32) -> Option<u8> {
-    match shift {
-        12 => Some(0),
-        21 => Some(1),
-        30 => Some(2),
+/// The size of what an entry of `level` maps; `None` where that is no size of pages.
+const fn size_of(level: u32) -> Option<u8> {
+    match level {
+        1 => Some(0),
+        2 => Some(1),
+        3 => Some(2),
         _ => None,
-    }
-}
-
-fn encode(page: &Page) -> u64 {
-    PageWord::new()
-        .with_read(page.perms.read)
-        .with_write(page.perms.write)
-        .with_execute(page.perms.execute)
-        .with_first_write(page.first_stage.write)
-        .with_first_user(page.first_stage.user)
-        .with_first_execute(page.first_stage.execute)
-        .with_global(page.first_stage.global)
-        .with_dirty(page.dirty)
-        .with_page(page.gpa.0 >> 12)
-        .into_bits()
-}
-
-#[inline]
-fn decode(value: PageWord, shift: u32) -> Page {
-    Page {
-        gpa: GuestAddress(value.page() << 12),
-        shift,
-        perms: Perms {
-            read: value.read(),
-            write: value.write(),
-            execute: value.execute(),
-        },
-        first_stage: FirstStageRights {
-            write: value.first_write(),
-            user: value.first_user(),
-            execute: value.first_execute(),
-            global: value.global(),
-        },
-        dirty: value.dirty(),
     }
 }
 
@@ -154,37 +98,23 @@ impl Iotlb {
     /// The page of `space` that contains `address`.
     #[inline]
     pub(crate) fn get(&self, space: Space, address: Iova) -> Option<Page> {
-        let (value, shift) = self.peek(space, address)?;
-        Some(decode(value, shift))
-    }
-
-    /// The page of `space` that contains `address` as it is kept, and its size as a power of two.
-    #[inline]
-    pub(crate) fn peek(&self, space: Space, address: Iova) -> Option<(PageWord, u32)> {
         let sizes = self.sizes.load(Ordering::Relaxed);
         for size in (0..SIZES).filter(|size| sizes >> size & 1 != 0) {
             if let Some([word]) = self.lines.get(&tag(space, size, address.0)) {
-                return Some((PageWord::from_bits(word), shift(size)));
+                return Some(Page::from_bits(word));
             }
         }
         None
     }
 
-    /// Keeps `page`, which contains `address` and is a piece of a first-stage page of 2^`whole` bytes, or all of it.
-    pub(crate) fn insert(
-        &self,
-        stamp: Stamp,
-        space: Space,
-        address: Iova,
-        page: &Page,
-        whole: u32,
-    ) {
-        let Some(size) = size_of(page.shift) else {
+    /// Keeps `page`, which contains `address` and is a piece of a first-stage page of level `whole`, or all of it.
+    pub(crate) fn insert(&self, stamp: Stamp, space: Space, address: Iova, page: Page, whole: u32) {
+        let Some(size) = size_of(page.level()) else {
             return;
         };
         // Before the line is there, so that whoever drops sees it.
-        if space.pasid.is_some() {
-            let (word, bit) = self.domain_bit(space.domain);
+        if space.has_pasid() {
+            let (word, bit) = self.domain_bit(DomainId(space.domain()));
             set(word, bit);
         }
         if let Some(whole) = size_of(whole)
@@ -193,7 +123,7 @@ impl Iotlb {
             set(&self.pieces, 1 << whole);
         }
         let tag = tag(space, size, address.0);
-        self.lines.insert(stamp, &tag, [encode(page)]);
+        self.lines.insert(stamp, &tag, [page.into_bits()]);
         set(&self.sizes, 1 << size);
     }
 
@@ -208,15 +138,15 @@ impl Iotlb {
         clear(word, bit);
         self.lines
             .start_drop()
-            .matching(|tag, _| Tag::from_bits(tag[0]).domain() == domain.0)
+            .matching(|tag, _| Space::from_bits(tag[0]).domain() == domain.0)
     }
 
     /// Drops every page of `pasid` in `domain`.
     pub(crate) fn drop_pasid(&self, domain: DomainId, pasid: Pasid) -> u64 {
-        self.lines.start_drop().matching(|tag, _| {
-            let held = Tag::from_bits(tag[0]);
-            held.domain() == domain.0 && held.has_pasid() && held.pasid() == pasid.get()
-        })
+        let space = Space::of(domain, Some(pasid));
+        self.lines
+            .start_drop()
+            .matching(|tag, _| Space::from_bits(tag[0]).with_size(0) == space)
     }
 
     /// Drops the second-stage pages of `domain` that share an address with `range`, large ones that merely contain it
@@ -227,13 +157,10 @@ impl Iotlb {
         let had_pasids = clear(word, bit);
         let dropper = self.lines.start_drop();
         let with_pasids = had_pasids || word.load(Ordering::SeqCst) & bit != 0;
-        let space = Space {
-            domain,
-            pasid: None,
-        };
+        let space = Space::of(domain, None);
         if with_pasids {
             return dropper.matching(|tag, _| {
-                let held = Tag::from_bits(tag[0]);
+                let held = Space::from_bits(tag[0]);
                 held.domain() == domain.0 && (held.has_pasid() || overlaps(tag, range))
             });
         }
@@ -248,10 +175,7 @@ impl Iotlb {
         range: &IovaRange,
     ) -> u64 {
         let dropper = self.lines.start_drop();
-        let space = Space {
-            domain,
-            pasid: Some(pasid),
-        };
+        let space = Space::of(domain, Some(pasid));
         let pieces = self.pieces.load(Ordering::SeqCst);
         let whole = (0..SIZES).rev().find(|size| pieces >> size & 1 != 0);
         let mask = whole.map_or(0, |size| (1 << shift(size)) - 1);
@@ -274,10 +198,8 @@ impl Iotlb {
                 .map(|(size, block)| dropper.tag(&tag(space, size, block << shift(size))))
                 .sum();
         }
-        let named = tag(space, 0, 0)[0];
         dropper.matching(|tag, _| {
-            let held = Tag::from_bits(tag[0]).with_size(0).into_bits();
-            held == named && overlaps(tag, range)
+            Space::from_bits(tag[0]).with_size(0) == space && overlaps(tag, range)
         })
     }
 
@@ -289,7 +211,7 @@ impl Iotlb {
 
 /// Whether the page with this tag shares an address with `range`.
 fn overlaps(tag: &[u64; 2], range: &IovaRange) -> bool {
-    let order = shift(Tag::from_bits(tag[0]).size()) - 12;
+    let order = shift(Space::from_bits(tag[0]).size()) - 12;
     IovaRange::aligned_block(Iova(tag[1]), order).overlaps(range)
 }
 

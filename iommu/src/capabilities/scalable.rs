@@ -44,16 +44,6 @@ impl Capabilities {
         }
     }
 
-    /// Whether a first-stage entry of `level` may be a page: levels 1 and 2 always, 3 with FS1GP.
-    #[must_use]
-    pub const fn first_stage_page(&self, level: u32) -> bool {
-        match level {
-            1 | 2 => true,
-            3 => self.cap.fs1gp(),
-            _ => false,
-        }
-    }
-
     /// Second-stage entries have accessed and dirty bits where a PASID entry asks for them (SSADS).
     #[must_use]
     pub const fn second_stage_dirty(&self) -> bool {

@@ -82,8 +82,11 @@ impl AtsClaim {
     ///
     /// # Errors
     /// There is no right to the page.
-    pub fn judge(&self, page: &Page) -> Result<bool, FaultReason> {
-        let rights = self.claim.rights(page).ok_or(FaultReason::UserBlocked)?;
+    pub fn judge(&self, page: Page) -> Result<bool, FaultReason> {
+        let rights = self
+            .claim
+            .rights(page.rights())
+            .ok_or(FaultReason::UserBlocked)?;
         if !rights.read && !rights.write {
             return Err(self.claim.codes.no_read());
         }
@@ -92,14 +95,14 @@ impl AtsClaim {
 
     /// The completion for `page`, which was found with [`AtsClaim::judge`].
     #[must_use]
-    pub fn completion(&self, page: &Page) -> AtsCompletion {
-        let rights = self.claim.rights(page).unwrap_or_default();
-        AtsCompletion::of_range(page.gpa, page.shift)
+    pub fn completion(&self, page: Page) -> AtsCompletion {
+        let rights = self.claim.rights(page.rights()).unwrap_or_default();
+        AtsCompletion::of_range(page.gpa(), page.shift())
             .with_read(rights.read)
-            .with_write(rights.write && (self.wants_write || page.dirty))
+            .with_write(rights.write && (self.wants_write || page.rights().dirty()))
             .with_execute(rights.execute && self.claim.execute)
             .with_privileged(self.claim.privileged)
-            .with_global(page.first_stage.global)
+            .with_global(page.rights().global())
     }
 }
 
@@ -109,7 +112,7 @@ pub fn unchanged(address: Iova, claim: &Claim) -> AtsCompletion {
     AtsCompletion::of_range(vm_memory::GuestAddress(address.page().0), 12)
         .with_read(true)
         .with_write(true)
-        .with_execute(claim.execute && claim.rules.execute)
+        .with_execute(claim.execute && claim.rules.execute())
         .with_privileged(claim.privileged)
 }
 

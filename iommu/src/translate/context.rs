@@ -16,21 +16,43 @@ use crate::spec::context::{
 use crate::spec::root::RootEntry;
 use crate::spec::{context, root};
 use crate::walk::second_stage::SecondStage;
+use bitfield_struct::bitfield;
 use vm_memory::GuestAddress;
 
-/// A valid context entry.
+/// A valid context entry. Two words, as which it is also cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The tag of everything that is cached through it.
-    pub domain: DomainId,
+    /// All but the table.
+    pub word: ContextWord,
+    /// The second-stage table, if requests go through one.
+    pub table: Gpa,
+}
+
+/// What a context entry says beside the address of its table.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct ContextWord {
+    domain: u16,
     /// Qualified faults are not recorded (FPD).
     pub fault_processing_disabled: bool,
     /// Translation and translated requests are allowed (TT = 01).
     pub ats: bool,
+    /// Untranslated requests pass unchanged.
+    pub pass_through: bool,
+    /// Levels of the table otherwise.
+    #[bits(5)]
+    levels: u32,
     /// Untranslated requests must be below 2^`width`.
     pub width: u8,
-    /// What becomes of them.
-    pub route: Route,
+    __: u32,
+}
+
+impl ContextWord {
+    /// The tag of everything that is cached through the entry.
+    #[must_use]
+    pub const fn domain_id(self) -> DomainId {
+        DomainId(self.domain())
+    }
 }
 
 /// Where a context sends untranslated requests.
@@ -43,17 +65,34 @@ pub enum Route {
 }
 
 impl Context {
+    /// What becomes of untranslated requests.
+    #[must_use]
+    pub const fn route(&self) -> Route {
+        if self.word.pass_through() {
+            Route::PassThrough
+        } else {
+            Route::SecondStage(SecondStage::plain(self.table, self.word.levels()))
+        }
+    }
+
+    /// A fault that the entry's FPD keeps out of the record.
+    #[must_use]
+    pub const fn blocked(&self, reason: FaultReason) -> Blocked {
+        Blocked::qualified(reason, self.word.fault_processing_disabled())
+    }
+
     /// Checks whether the context allows the request at all.
     ///
     /// # Errors
     /// The address is too wide or the address type is not allowed.
     pub fn admit(&self, request: &Request) -> Result<(), Blocked> {
-        let blocked = |reason| Err(Blocked::qualified(reason, self.fault_processing_disabled));
-        if request.address_type != AddressType::Untranslated && !self.ats {
-            return blocked(FaultReason::AtsBlocked);
+        if request.address_type != AddressType::Untranslated && !self.word.ats() {
+            return Err(self.blocked(FaultReason::AtsBlocked));
         }
-        if request.address_type != AddressType::Translated && request.address.0 >> self.width != 0 {
-            return blocked(FaultReason::BeyondWidth);
+        if request.address_type != AddressType::Translated
+            && request.address.0 >> self.word.width() != 0
+        {
+            return Err(self.blocked(FaultReason::BeyondWidth));
         }
         Ok(())
     }
@@ -147,29 +186,27 @@ fn decode(
     let levels = capabilities
         .second_stage_levels(high.address_width())
         .ok_or(FaultReason::ContextInvalid)?;
-    let table_width = 12 + 9 * levels;
-    let (route, width) = match low.translation_type() {
+    let word = ContextWord::new()
+        .with_domain(domain.0)
+        .with_fault_processing_disabled(low.fault_processing_disabled())
+        .with_ats(low.translation_type() == TYPE_ALL);
+    let through = SecondStage::plain(low.table(), levels);
+    let (word, width) = match low.translation_type() {
         TYPE_PASS_THROUGH if capabilities.pass_through() => {
             if high.address_width() != capabilities.largest_aw() {
                 return Err(FaultReason::BeyondWidth);
             }
-            (Route::PassThrough, table_width)
+            (word.with_pass_through(true), 12 + 9 * levels)
         }
-        TYPE_UNTRANSLATED => second_stage(capabilities, low, levels),
-        TYPE_ALL if capabilities.device_tlb() => second_stage(capabilities, low, levels),
+        TYPE_UNTRANSLATED => (word.with_levels(levels), through.width(capabilities)),
+        TYPE_ALL if capabilities.device_tlb() => {
+            (word.with_levels(levels), through.width(capabilities))
+        }
         _ => return Err(FaultReason::ContextInvalid),
     };
+    let width = u8::try_from(width).map_err(|_| FaultReason::ContextInvalid)?;
     Ok(Context {
-        domain,
-        fault_processing_disabled: low.fault_processing_disabled(),
-        ats: low.translation_type() == TYPE_ALL,
-        width: u8::try_from(width).map_err(|_| FaultReason::ContextInvalid)?,
-        route,
+        word: word.with_width(width),
+        table: low.table(),
     })
-}
-
-/// The route through tables of `levels` levels, and the width that they and the unit allow.
-fn second_stage(capabilities: &Capabilities, low: ContextLow, levels: u32) -> (Route, u32) {
-    let stage = SecondStage::plain(low.table(), levels);
-    (Route::SecondStage(stage), stage.width(capabilities))
 }

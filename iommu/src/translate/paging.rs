@@ -7,16 +7,15 @@
 //! the whole request was allowed, first-stage ones by what the second stage allows to be written.
 
 use super::rights::is_in_interrupt_range;
-use crate::address::Iova;
+use crate::address::{Gpa, Iova};
 use crate::capabilities::Capabilities;
 use crate::fault::FaultReason;
 use crate::memory::PhysMem;
-use crate::request::{Access, Perms};
+use crate::request::Access;
 use crate::walk::first_stage::{self, FirstStage, Located};
 use crate::walk::second_stage::{self, SecondStage, WalkError};
 use crate::walk::trail::{Stage, Trail, TrailError};
-use crate::walk::{FirstStageRights, Page, Tables, Waypoint};
-use vm_memory::GuestAddress;
+use crate::walk::{Page, Tables, Waypoint};
 
 /// The paging structures that requests go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +53,7 @@ pub struct Paging<'a> {
 pub struct Found {
     /// The page, with its bits set.
     pub page: Page,
-    /// Size of the first-stage page that it is a piece of, as a power of two in bytes; its own where it is no piece.
+    /// The level of the first-stage page that it is a piece of; its own where it is no piece.
     pub whole: u32,
     /// The lowest table of the walk; `None` when the first stage's tables are no host addresses.
     pub table: Option<Waypoint>,
@@ -103,12 +102,13 @@ impl Paging<'_> {
     ///
     /// # Errors
     /// The page may not be used, or the walk has to be done again.
+    #[inline]
     pub fn walk<M: PhysMem + ?Sized>(
         &self,
         tables: &Tables<'_, M>,
         address: Iova,
         start: Option<Waypoint>,
-        judge: impl Fn(&Page) -> Result<bool, FaultReason>,
+        judge: impl Fn(Page) -> Result<bool, FaultReason>,
     ) -> Result<Found, PagingError> {
         let mut trail = Trail::default();
         let capabilities = tables.capabilities;
@@ -135,11 +135,11 @@ impl Paging<'_> {
                 let nested = Nested { tables, second };
                 let locate = |gpa, top| nested.locate(gpa, top, &mut trail);
                 let outer = first_stage::walk(tables, first, address.0, None, locate)?;
-                let gpa = outer.output | address.0 & ((1 << outer.shift) - 1);
-                if beyond(capabilities, second, gpa) {
+                let gpa = outer.page.translate(address.0);
+                if beyond(capabilities, second, gpa.0) {
                     return Err(FaultReason::NestedBeyondWidth.into());
                 }
-                let inner = second_stage::walk(tables, second, gpa, None, &mut trail)
+                let inner = second_stage::walk(tables, second, gpa.0, None, &mut trail)
                     .map_err(|error| self.codes.second_stage(error))?;
                 let found = Found::of_both(&outer, &inner, gpa);
                 self.settle(tables.memory, found, trail, judge, |write, trail| {
@@ -154,24 +154,29 @@ impl Paging<'_> {
     }
 
     /// Judges what was found, and sets the bits that `mark` adds to `trail`.
+    #[inline]
     fn settle<M: PhysMem + ?Sized>(
         &self,
         memory: &M,
         mut found: Found,
         mut trail: Trail,
-        judge: impl Fn(&Page) -> Result<bool, FaultReason>,
+        judge: impl Fn(Page) -> Result<bool, FaultReason>,
         mark: impl FnOnce(bool, &mut Trail) -> Result<(), FaultReason>,
     ) -> Result<Found, PagingError> {
-        let write = judge(&found.page)?;
-        if is_in_interrupt_range(&found.page) {
+        let write = judge(found.page)?;
+        if is_in_interrupt_range(found.page) {
             return Err(self.codes.output().into());
         }
         mark(write, &mut trail)?;
         self.leave(&trail, memory)?;
-        found.page.dirty |= write;
+        let rights = found.page.rights();
+        found
+            .page
+            .set_rights(rights.with_dirty(rights.dirty() || write));
         Ok(found)
     }
 
+    #[inline]
     fn leave<M: PhysMem + ?Sized>(&self, trail: &Trail, memory: &M) -> Result<(), PagingError> {
         if !self.snooped && trail.touches(Stage::First) {
             return Err(FaultReason::FirstStageUpdateNotSnooped.into());
@@ -245,47 +250,28 @@ impl Codes {
 impl Found {
     fn of_second(leaf: &second_stage::Leaf) -> Self {
         Self {
-            page: Page {
-                gpa: leaf.gpa,
-                shift: leaf.shift,
-                perms: leaf.perms,
-                first_stage: FirstStageRights::ALL,
-                dirty: leaf.is_dirty(),
-            },
-            whole: leaf.shift,
+            page: leaf.page,
+            whole: leaf.page.level(),
             table: Some(leaf.table),
         }
     }
 
     fn of_first(leaf: &first_stage::Leaf) -> Self {
         Self {
-            page: Page {
-                gpa: GuestAddress(leaf.output),
-                shift: leaf.shift,
-                perms: Perms::ALL,
-                first_stage: leaf.rights,
-                dirty: leaf.is_dirty(),
-            },
-            whole: leaf.shift,
+            page: leaf.page,
+            whole: leaf.page.level(),
             table: Some(leaf.table),
         }
     }
 
     /// The page around `gpa` that both leaves map.
-    fn of_both(outer: &first_stage::Leaf, inner: &second_stage::Leaf, gpa: u64) -> Self {
-        let shift = outer.shift.min(inner.shift);
+    fn of_both(outer: &first_stage::Leaf, inner: &second_stage::Leaf, gpa: Gpa) -> Self {
+        let level = outer.page.level().min(inner.page.level());
+        // Global is what the second stage never says.
+        let rights = outer.page.rights().and(inner.page.rights());
         Self {
-            page: Page {
-                gpa: GuestAddress(inner.translate(gpa).0 >> shift << shift),
-                shift,
-                perms: inner.perms,
-                first_stage: FirstStageRights {
-                    global: false,
-                    ..outer.rights
-                },
-                dirty: outer.is_dirty() && inner.is_dirty(),
-            },
-            whole: outer.shift,
+            page: Page::containing(inner.page.translate(gpa.0).0, level, rights),
+            whole: outer.page.level(),
             table: None,
         }
     }
@@ -293,11 +279,8 @@ impl Found {
 
 /// Where the word of a first-stage table lies when there is no second stage.
 #[expect(clippy::unnecessary_wraps, reason = "the walk asks for what may fail")]
-const fn in_place(address: u64, _top: bool) -> Result<Located, FaultReason> {
-    Ok(Located {
-        gpa: GuestAddress(address),
-        through: None,
-    })
+const fn in_place(gpa: Gpa, _top: bool) -> Result<Located, FaultReason> {
+    Ok(Located { gpa, through: None })
 }
 
 /// Whether `address` lies beyond what the second stage translates.
@@ -313,8 +296,8 @@ struct Nested<'a, M: PhysMem + ?Sized> {
 
 impl<M: PhysMem + ?Sized> Nested<'_, M> {
     /// Where the word of a first-stage table lies.
-    fn locate(&self, gpa: u64, top: bool, trail: &mut Trail) -> Result<Located, FaultReason> {
-        if beyond(self.tables.capabilities, self.second, gpa) {
+    fn locate(&self, gpa: Gpa, top: bool, trail: &mut Trail) -> Result<Located, FaultReason> {
+        if beyond(self.tables.capabilities, self.second, gpa.0) {
             return Err(FaultReason::FirstStageTableBeyondWidth);
         }
         let no_read = if top {
@@ -323,17 +306,17 @@ impl<M: PhysMem + ?Sized> Nested<'_, M> {
             FaultReason::FirstStageTableNoRead
         };
         let leaf =
-            second_stage::walk(self.tables, self.second, gpa, None, trail).map_err(|error| {
+            second_stage::walk(self.tables, self.second, gpa.0, None, trail).map_err(|error| {
                 match error {
                     WalkError::NotPresent => no_read,
                     _ => Codes::Scalable.second_stage(error),
                 }
             })?;
-        if !leaf.perms.read {
+        if !leaf.page.rights().read() {
             return Err(no_read);
         }
         Ok(Located {
-            gpa: leaf.translate(gpa),
+            gpa: leaf.page.translate(gpa.0),
             through: Some(leaf),
         })
     }

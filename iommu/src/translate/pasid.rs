@@ -8,6 +8,7 @@ use super::context::Found;
 use super::paging::Stages;
 use super::rights::{Claim, Rules};
 use super::scalable::ScalableContext;
+use crate::address::Gpa;
 use crate::capabilities::Capabilities;
 use crate::fault::FaultReason;
 use crate::ids::{DomainId, Pasid};
@@ -20,15 +21,28 @@ use crate::spec::pasid_entry::{
 use crate::spec::{pasid_directory, pasid_entry};
 use crate::walk::first_stage::FirstStage;
 use crate::walk::second_stage::SecondStage;
+use bitfield_struct::bitfield;
 use vm_memory::GuestAddress;
 
-/// A valid PASID entry, with what its context says of the requests that go through it.
+/// A valid PASID entry, with what its context says of the requests that go through it. Three words, as which it is also
+/// cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// The tag of everything that is cached through it.
-    pub domain: DomainId,
-    /// The PASID whose entry it is.
-    pub pasid: Pasid,
+    /// All but the tables.
+    pub word: BindingWord,
+    /// The top table of the first stage, if there is one.
+    pub first_table: Gpa,
+    /// The top table of the second stage, if there is one.
+    pub second_table: Gpa,
+}
+
+/// What a binding says beside the addresses of its tables.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct BindingWord {
+    domain: u16,
+    #[bits(20)]
+    pasid: Pasid,
     /// Qualified faults are not recorded (FPD of the context, of the directory entry or of the PASID entry).
     pub fault_processing_disabled: bool,
     /// Translation requests are allowed (DTE of the context).
@@ -38,18 +52,86 @@ pub struct Binding {
     /// Walks are coherent (PWSNP).
     pub snooped: bool,
     /// What requests may do.
+    #[bits(4)]
     pub rules: Rules,
-    /// Through which paging structures they go; `None` when they pass unchanged.
-    pub stages: Option<Stages>,
+    /// 0 where there is no such stage.
+    #[bits(3)]
+    first_levels: u32,
+    no_execute: bool,
+    extended_accessed: bool,
+    /// 0 where there is no such stage.
+    #[bits(3)]
+    second_levels: u32,
+    execute_rights: bool,
+    accessed_dirty: bool,
+    #[bits(10)]
+    __: u16,
+}
+
+impl BindingWord {
+    /// The tag of everything that is cached through the entry.
+    #[must_use]
+    pub const fn domain_id(self) -> DomainId {
+        DomainId(self.domain())
+    }
+
+    /// The PASID whose entry it is.
+    #[must_use]
+    pub const fn entry_pasid(self) -> Pasid {
+        self.pasid()
+    }
+
+    /// Whether requests pass unchanged.
+    #[must_use]
+    pub const fn pass_through(self) -> bool {
+        self.first_levels() == 0 && self.second_levels() == 0
+    }
+
+    /// The PASID by which its pages are told from others of the domain: second-stage pages are the same for all.
+    #[must_use]
+    pub const fn page_pasid(self) -> Option<Pasid> {
+        if self.first_levels() == 0 {
+            None
+        } else {
+            Some(self.pasid())
+        }
+    }
+
+    const fn with_first_stage(self, stage: &FirstStage) -> Self {
+        self.with_first_levels(stage.levels)
+            .with_no_execute(stage.no_execute)
+            .with_extended_accessed(stage.extended_accessed)
+    }
+
+    const fn with_second_stage(self, stage: &SecondStage) -> Self {
+        self.with_second_levels(stage.levels)
+            .with_execute_rights(stage.execute_rights)
+            .with_accessed_dirty(stage.accessed_dirty)
+    }
 }
 
 impl Binding {
-    /// The PASID by which its pages are told from others of the domain: second-stage pages are the same for all.
+    /// Through which paging structures requests go; `None` when they pass unchanged.
     #[must_use]
-    pub const fn page_pasid(&self) -> Option<Pasid> {
-        match self.stages {
-            Some(Stages::Second(_)) => None,
-            _ => Some(self.pasid),
+    #[inline]
+    pub const fn stages(&self) -> Option<Stages> {
+        let first = FirstStage {
+            table: self.first_table,
+            levels: self.word.first_levels(),
+            no_execute: self.word.no_execute(),
+            extended_accessed: self.word.extended_accessed(),
+        };
+        let second = SecondStage {
+            table: self.second_table,
+            levels: self.word.second_levels(),
+            execute_rights: self.word.execute_rights(),
+            accessed_dirty: self.word.accessed_dirty(),
+        };
+        match (first.levels, second.levels) {
+            (0, 0) => None,
+            (_, 0) => Some(Stages::First(first)),
+            (0, _) => Some(Stages::Second(second)),
+            _ => Some(Stages::Nested(first, second)),
         }
     }
 
@@ -58,10 +140,10 @@ impl Binding {
     /// # Errors
     /// It does not.
     pub fn admit(&self, claim: &Claim) -> Result<(), Blocked> {
-        if claim.execute && !self.rules.execute {
+        if claim.execute && !self.word.rules().execute() {
             return Err(self.blocked(FaultReason::ExecuteDisabled));
         }
-        if claim.privileged && !self.rules.supervisor {
+        if claim.privileged && !self.word.rules().supervisor() {
             return Err(self.blocked(FaultReason::SupervisorDisabled));
         }
         Ok(())
@@ -70,7 +152,7 @@ impl Binding {
     /// A fault that the entries' FPD keeps out of the record.
     #[must_use]
     pub const fn blocked(&self, reason: FaultReason) -> Blocked {
-        Blocked::qualified(reason, self.fault_processing_disabled)
+        Blocked::qualified(reason, self.word.fault_processing_disabled())
     }
 }
 
@@ -143,20 +225,30 @@ fn read_entry<M: PhysMem + ?Sized>(
     let stages = entry
         .stages(capabilities)
         .ok_or_else(|| blocked(FaultReason::PasidInvalid))?;
+    let rules = Rules::new()
+        .with_supervisor(entry.high.supervisor_enable())
+        .with_execute(entry.high.execute_enable())
+        .with_write_protect(entry.high.write_protect())
+        .with_smep(entry.high.smep());
+    let word = BindingWord::new()
+        .with_domain(entry.middle.domain())
+        .with_pasid(pasid)
+        .with_fault_processing_disabled(fpd)
+        .with_device_tlb(context.device_tlb)
+        .with_rid_privilege(context.rid_privilege)
+        .with_snooped(entry.middle.walk_snoop())
+        .with_rules(rules);
     Ok(Binding {
-        domain: DomainId(entry.middle.domain()),
-        pasid,
-        fault_processing_disabled: fpd,
-        device_tlb: context.device_tlb,
-        rid_privilege: context.rid_privilege,
-        snooped: entry.middle.walk_snoop(),
-        rules: Rules {
-            supervisor: entry.high.supervisor_enable(),
-            execute: entry.high.execute_enable(),
-            write_protect: entry.high.write_protect(),
-            smep: entry.high.smep(),
+        word: match &stages.0 {
+            None => word,
+            Some(Stages::First(first)) => word.with_first_stage(first),
+            Some(Stages::Second(second)) => word.with_second_stage(second),
+            Some(Stages::Nested(first, second)) => {
+                word.with_first_stage(first).with_second_stage(second)
+            }
         },
-        stages: stages.0,
+        first_table: entry.high.first_stage_table(),
+        second_table: entry.low.second_stage_table(),
     })
 }
 

@@ -9,7 +9,8 @@ use super::paging::Codes;
 use super::pasid::Binding;
 use crate::fault::FaultReason;
 use crate::request::{Access, Perms, Request};
-use crate::walk::Page;
+use crate::walk::{Page, PageRights};
+use bitfield_struct::bitfield;
 
 /// What a request asks for and under which rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,8 @@ pub struct Claim {
 }
 
 /// The rules of a PASID entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[bitfield(u8)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rules {
     /// Requests with supervisor privilege are allowed (SRE).
     pub supervisor: bool,
@@ -37,6 +39,8 @@ pub struct Rules {
     pub write_protect: bool,
     /// Supervisor privilege may not execute user pages (SMEP).
     pub smep: bool,
+    #[bits(4)]
+    __: u8,
 }
 
 impl Claim {
@@ -48,7 +52,7 @@ impl Claim {
             access,
             execute: false,
             privileged: false,
-            rules: Rules::default(),
+            rules: Rules::new(),
             codes: Codes::Legacy(access),
         }
     }
@@ -59,40 +63,39 @@ impl Claim {
     pub fn scalable(request: &Request, binding: &Binding) -> Self {
         let (execute, privileged) = match request.pasid {
             Some(_) => (request.execute, request.privileged),
-            None => (false, binding.rid_privilege),
+            None => (false, binding.word.rid_privilege()),
         };
         Self {
             access: request.access,
             execute,
             privileged,
-            rules: binding.rules,
+            rules: binding.word.rules(),
             codes: Codes::Scalable,
         }
     }
 
-    /// The rights to `page`; `None` when it is a supervisor's and the request is a user's.
+    /// What the rights of a walk come to for the request; `None` when the page is a supervisor's and the request is a user's.
     #[must_use]
     #[inline]
-    pub const fn rights(&self, page: &Page) -> Option<Perms> {
-        let first = page.first_stage;
-        if !self.privileged && !first.user {
+    pub const fn rights(&self, page: PageRights) -> Option<Perms> {
+        if !self.privileged && !page.first_user() {
             return None;
         }
-        let unprotected = self.privileged && !self.rules.write_protect;
-        let kept_from = self.privileged && self.rules.smep && first.user;
+        let unprotected = self.privileged && !self.rules.write_protect();
+        let kept_from = self.privileged && self.rules.smep() && page.first_user();
         Some(Perms {
-            read: page.perms.read,
-            write: page.perms.write && (first.write || unprotected),
-            execute: self.rules.execute && page.perms.execute && first.execute && !kept_from,
+            read: page.read(),
+            write: page.write() && (page.first_write() || unprotected),
+            execute: self.rules.execute() && page.execute() && page.first_execute() && !kept_from,
         })
     }
 
-    /// The rights to `page`, which cover the claim.
+    /// The rights to a page, which cover the claim.
     ///
     /// # Errors
     /// A right is missing; of several, privilege is named first, then to execute, to write and to read.
     #[inline]
-    pub fn check(&self, page: &Page) -> Result<Perms, FaultReason> {
+    pub fn check(&self, page: PageRights) -> Result<Perms, FaultReason> {
         let perms = self.rights(page).ok_or(FaultReason::UserBlocked)?;
         if self.execute && !perms.execute {
             return Err(FaultReason::NoExecute);
@@ -109,6 +112,6 @@ impl Claim {
 
 /// Whether a page touches the interrupt range, where no translation may lead.
 #[must_use]
-pub const fn is_in_interrupt_range(page: &Page) -> bool {
-    page.gpa.0 <= INTERRUPT_RANGE.1 && page.last().0 >= INTERRUPT_RANGE.0
+pub const fn is_in_interrupt_range(page: Page) -> bool {
+    page.gpa().0 <= INTERRUPT_RANGE.1 && page.last().0 >= INTERRUPT_RANGE.0
 }

@@ -83,11 +83,11 @@ impl Translator {
     ) -> Result<AtsCompletion, Blocked> {
         let context = self.context(root, request, stamps)?;
         context.admit(request)?;
-        let blocked = |reason| Blocked::qualified(reason, context.fault_processing_disabled);
+        let blocked = |reason| context.blocked(reason);
         if translate::is_to_interrupt_range(request) {
             return Ok(self.unchanged(ats::interrupts(request.address)));
         }
-        let Route::SecondStage(stage) = context.route else {
+        let Route::SecondStage(stage) = context.route() else {
             return Err(blocked(FaultReason::AtsBlocked));
         };
         let stages = Stages::Second(stage);
@@ -117,7 +117,7 @@ impl Translator {
         if translate::is_to_interrupt_range(request) {
             return Ok(self.unchanged(ats::interrupts(request.address)));
         }
-        let Some(stages) = &binding.stages else {
+        let Some(stages) = &binding.stages() else {
             self.pass_through_limit(request.address)
                 .map_err(|reason| binding.blocked(reason))?;
             return Ok(self.unchanged(ats::unchanged(request.address, &claim)));
@@ -136,7 +136,7 @@ impl Translator {
         let wants_write = claim.access.writes() || !self.capabilities.no_write_flag();
         let claim = AtsClaim { claim, wants_write };
         let page = self.page(target, request.address, stamps, |page| claim.judge(page))?;
-        Ok(claim.completion(&page))
+        Ok(claim.completion(page))
     }
 
     fn unchanged(&self, completion: AtsCompletion) -> AtsCompletion {

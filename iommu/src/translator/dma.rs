@@ -2,6 +2,7 @@
 //! The way of a DMA request: root, context, PASID entry, page.
 
 use super::Translator;
+use super::hit::Miss;
 use super::mode::{RootWord, TableMode};
 use crate::address::{Gpa, Iova};
 use crate::cache::Stamp;
@@ -42,10 +43,7 @@ pub(super) struct Target<'a> {
 impl<'a> Target<'a> {
     pub(super) const fn legacy(context: &Context, stages: &'a Stages, claim: &Claim) -> Self {
         Self {
-            space: Space {
-                domain: context.domain,
-                pasid: None,
-            },
+            space: Space::of(context.word.domain_id(), None),
             paging: Paging {
                 stages,
                 snooped: true,
@@ -56,13 +54,10 @@ impl<'a> Target<'a> {
 
     pub(super) const fn scalable(binding: &Binding, stages: &'a Stages) -> Self {
         Self {
-            space: Space {
-                domain: binding.domain,
-                pasid: binding.page_pasid(),
-            },
+            space: Space::of(binding.word.domain_id(), binding.word.page_pasid()),
             paging: Paging {
                 stages,
-                snooped: binding.snooped,
+                snooped: binding.word.snooped(),
                 codes: Codes::Scalable,
             },
         }
@@ -73,13 +68,13 @@ impl Translator {
     #[inline]
     pub(super) fn dma(&self, request: &Request) -> Result<Translation, Blocked> {
         match self.hit(request) {
-            Some(found) => Ok(found),
-            None => self.dma_in_full(request),
+            Ok(found) => Ok(found),
+            Err(miss) => self.dma_in_full(request, miss),
         }
     }
 
     #[inline(never)]
-    fn dma_in_full(&self, request: &Request) -> Result<Translation, Blocked> {
+    fn dma_in_full(&self, request: &Request, miss: Miss) -> Result<Translation, Blocked> {
         let stamps = self.stamps();
         let root = RootWord::from_bits(self.root.load(Ordering::Acquire)).pointer();
         if translate::is_to_interrupt_range(request) {
@@ -93,8 +88,8 @@ impl Translator {
         translate::check_mode(&self.capabilities, root.mode, request)
             .inspect_err(|_| self.tally.refused.add())?;
         let outcome = match root.mode {
-            TableMode::Scalable => self.scalable(root.table, request, &stamps),
-            _ => self.legacy(root.table, request, &stamps),
+            TableMode::Scalable => self.scalable(root.table, request, &stamps, miss),
+            _ => self.legacy(root.table, request, &stamps, miss),
         };
         outcome.inspect_err(|_| self.tally.blocked.add())
     }
@@ -128,11 +123,12 @@ impl Translator {
         root: Gpa,
         request: &Request,
         stamps: &Stamps,
+        miss: Miss,
     ) -> Result<Translation, Blocked> {
         let context = self.context(root, request, stamps)?;
         context.admit(request)?;
-        let blocked = |reason| Blocked::qualified(reason, context.fault_processing_disabled);
-        let stages = match context.route {
+        let blocked = |reason| context.blocked(reason);
+        let stages = match context.route() {
             _ if request.address_type == AddressType::Translated => {
                 return self
                     .translated(
@@ -144,14 +140,14 @@ impl Translator {
             }
             Route::PassThrough => {
                 self.tally.unchanged_by_context.add();
-                let limit = 1 << context.width;
+                let limit = 1 << context.word.width();
                 return Ok(translate::identity(request.address, Some(limit)));
             }
             Route::SecondStage(stage) => Stages::Second(stage),
         };
         let claim = Claim::legacy(request.access);
         let target = Target::legacy(&context, &stages, &claim);
-        self.translation(&target, &claim, request.address, stamps)
+        self.translation(&target, &claim, request.address, stamps, miss)
             .map_err(blocked)
     }
 
@@ -160,6 +156,7 @@ impl Translator {
         root: Gpa,
         request: &Request,
         stamps: &Stamps,
+        miss: Miss,
     ) -> Result<Translation, Blocked> {
         if request.address_type == AddressType::Translated {
             let context = self.scalable_context(root, request, stamps)?;
@@ -175,7 +172,7 @@ impl Translator {
         let binding = self.binding(root, request, stamps)?;
         let claim = Claim::scalable(request, &binding);
         binding.admit(&claim)?;
-        let Some(stages) = &binding.stages else {
+        let Some(stages) = &binding.stages() else {
             let limit = self
                 .pass_through_limit(request.address)
                 .map_err(|reason| binding.blocked(reason))?;
@@ -183,7 +180,7 @@ impl Translator {
             return Ok(translate::identity(request.address, Some(limit)));
         };
         let target = Target::scalable(&binding, stages);
-        self.translation(&target, &claim, request.address, stamps)
+        self.translation(&target, &claim, request.address, stamps, miss)
             .map_err(|reason| binding.blocked(reason))
     }
 
@@ -268,7 +265,7 @@ impl Translator {
     ) -> Result<Binding, Blocked> {
         let Request { source, pasid, .. } = *request;
         if let Some(binding) = self.bindings.get(source, pasid) {
-            if request.address_type != AddressType::Untranslated && !binding.device_tlb {
+            if request.address_type != AddressType::Untranslated && !binding.word.device_tlb() {
                 return Err(binding.blocked(FaultReason::DeviceTlbDisabled));
             }
             return Ok(binding);
@@ -300,41 +297,54 @@ impl Translator {
         found.entry
     }
 
-    #[inline]
+    #[inline(always)]
     fn translation(
         &self,
         target: &Target<'_>,
         claim: &Claim,
         address: Iova,
         stamps: &Stamps,
+        miss: Miss,
     ) -> Result<Translation, FaultReason> {
         let writes = claim.access.writes();
-        let page = self.page(target, address, stamps, |page| {
-            claim.check(page).map(|_| writes)
-        })?;
-        let perms = claim.rights(&page).unwrap_or_default();
-        Ok(translate::answer(&page, address, perms))
+        let judge = |page: Page| claim.check(page.rights()).map(|_| writes);
+        let page = match miss {
+            Miss::Page => self.uncached_page(target, address, stamps, judge)?,
+            Miss::Other => self.page(target, address, stamps, judge)?,
+        };
+        let perms = claim.rights(page.rights()).unwrap_or_default();
+        Ok(translate::answer(page, address, perms))
     }
 
     /// The page of `address`, which `judge` lets through and says whether it is to be written.
     ///
     /// A cached page that it does not let through is walked for again: rights may have been added meanwhile, and a fault is
     /// always fresh. So is one that is to be written and is not known to be dirty.
-    #[inline]
     pub(super) fn page(
         &self,
         target: &Target<'_>,
         address: Iova,
         stamps: &Stamps,
-        judge: impl Fn(&Page) -> Result<bool, FaultReason>,
+        judge: impl Fn(Page) -> Result<bool, FaultReason>,
     ) -> Result<Page, FaultReason> {
         if let Some(page) = self.iotlb.get(target.space, address)
-            && let Ok(write) = judge(&page)
-            && (page.dirty || !write)
+            && let Ok(write) = judge(page)
+            && (page.rights().dirty() || !write)
         {
             self.tally.page_hits.add();
             return Ok(page);
         }
+        self.uncached_page(target, address, stamps, judge)
+    }
+
+    #[inline]
+    fn uncached_page(
+        &self,
+        target: &Target<'_>,
+        address: Iova,
+        stamps: &Stamps,
+        judge: impl Fn(Page) -> Result<bool, FaultReason>,
+    ) -> Result<Page, FaultReason> {
         target.paging.check_input(&self.capabilities, address)?;
         let page = self.walk(target, address, stamps, judge)?;
         self.tally.walked(target.paging.stages);
@@ -347,10 +357,10 @@ impl Translator {
         target: &Target<'_>,
         address: Iova,
         stamps: &Stamps,
-        judge: impl Fn(&Page) -> Result<bool, FaultReason>,
+        judge: impl Fn(Page) -> Result<bool, FaultReason>,
     ) -> Result<Page, FaultReason> {
         let known = self.tables.get(target.space, address);
-        let mut start = known.map(|table| Waypoint::of_page(&table));
+        let mut start = known.map(Waypoint::of_page);
         let mut changed = Stage::First;
         for _ in 0..WALK_ATTEMPTS {
             let from = start.take();
@@ -380,13 +390,13 @@ impl Translator {
         from: Option<Waypoint>,
     ) {
         self.iotlb
-            .insert(stamps.page, space, address, &found.page, found.whole);
+            .insert(stamps.page, space, address, found.page, found.whole);
         if let Some(table) = found.table
             && found.table != from
         {
             let table = table.as_page();
             self.tables
-                .insert(stamps.table, space, address, &table, table.shift);
+                .insert(stamps.table, space, address, table, table.level());
         }
     }
 }

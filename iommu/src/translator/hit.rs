@@ -10,11 +10,38 @@ use crate::cache::iotlb::Space;
 use crate::request::{AddressType, Perms, Request, Translation};
 use crate::sync::Ordering;
 use crate::translate;
-use vm_memory::GuestAddress;
+
+/// Why there is no short way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Miss {
+    /// The page is not cached, or not with the rights that the request needs.
+    Page,
+    /// The page was not looked for.
+    Other,
+}
 
 impl Translator {
     #[inline]
-    pub(super) fn hit(&self, request: &Request) -> Option<Translation> {
+    pub(super) fn hit(&self, request: &Request) -> Result<Translation, Miss> {
+        let (space, execute) = self.space(request).ok_or(Miss::Other)?;
+        let page = self.iotlb.get(space, request.address).ok_or(Miss::Page)?;
+        let rights = page.rights();
+        let perms = Perms {
+            read: rights.read(),
+            write: rights.write() && rights.first_write(),
+            execute: execute && rights.execute() && rights.first_execute(),
+        };
+        let access = request.access;
+        if !rights.first_user() || !perms.allow(access) || access.writes() && !rights.dirty() {
+            return Err(Miss::Page);
+        }
+        self.tally.page_hits.add();
+        Ok(translate::answer(page, request.address, perms))
+    }
+
+    /// The space of the page, and whether its pages may be executed.
+    #[inline]
+    fn space(&self, request: &Request) -> Option<(Space, bool)> {
         let root = RootWord::from_bits(self.root.load(Ordering::Acquire));
         let rare = request.execute
             || request.privileged
@@ -23,54 +50,30 @@ impl Translator {
         if rare {
             return None;
         }
-        let (space, execute) = match root.table_mode()? {
-            TableMode::Legacy => (self.legacy_space(request)?, false),
-            TableMode::Scalable => self.scalable_space(request)?,
-            _ => return None,
-        };
-        let (page, shift) = self.iotlb.peek(space, request.address)?;
-        let perms = Perms {
-            read: page.read(),
-            write: page.write() && page.first_write(),
-            execute: execute && page.execute() && page.first_execute(),
-        };
-        let access = request.access;
-        if !page.first_user() || !perms.allow(access) || access.writes() && !page.dirty() {
-            return None;
+        match root.table_mode()? {
+            TableMode::Legacy => Some((self.legacy_space(request)?, false)),
+            TableMode::Scalable => self.scalable_space(request),
+            _ => None,
         }
-        self.tally.page_hits.add();
-        let mask = (1 << shift) - 1;
-        let offset = request.address.0 & mask;
-        Some(Translation {
-            gpa: GuestAddress(page.page() << 12 | offset),
-            len: mask - offset + 1,
-            perms,
-        })
     }
 
     #[inline]
     fn legacy_space(&self, request: &Request) -> Option<Space> {
-        let context = self.contexts.peek(request.source)?;
+        let context = self.contexts.get(request.source)?.word;
         let plain = request.pasid.is_none()
             && !context.pass_through()
             && request.address.0 >> context.width() == 0;
-        plain.then(|| Space {
-            domain: context.domain_id(),
-            pasid: None,
-        })
+        plain.then(|| Space::of(context.domain_id(), None))
     }
 
     /// The space, and whether its pages may be executed.
     #[inline]
     fn scalable_space(&self, request: &Request) -> Option<(Space, bool)> {
-        let binding = self.bindings.peek(request.source, request.pasid)?;
-        if binding.rid_privilege() {
+        let binding = self.bindings.get(request.source, request.pasid)?.word;
+        if binding.rid_privilege() || binding.pass_through() {
             return None;
         }
-        let space = Space {
-            domain: binding.domain_id(),
-            pasid: binding.page_pasid()?,
-        };
-        Some((space, binding.execute()))
+        let space = Space::of(binding.domain_id(), binding.page_pasid());
+        Some((space, binding.rules().execute()))
     }
 }

@@ -6,13 +6,11 @@
 
 use super::second_stage::Leaf as SecondStageLeaf;
 use super::trail::{Stage, Trail};
-use super::{FirstStageRights, LEVEL_BITS, Tables, Waypoint, entry_offset, shift_of};
+use super::{Page, PageRights, Tables, Waypoint, entry_at, shift_of};
 use crate::address::Gpa;
-use crate::capabilities::Capabilities;
 use crate::fault::FaultReason;
 use crate::memory::PhysMem;
 use crate::spec::first_stage::FirstStageEntry;
-use vm_memory::GuestAddress;
 
 /// The bits of an entry that say that it was used, and that its page was written.
 const ACCESSED: u64 = FirstStageEntry::new().with_accessed(true).into_bits();
@@ -43,19 +41,12 @@ impl FirstStage {
         extended.cast_unsigned() == address
     }
 
-    /// The rights that are left of those `above` below `entry`.
-    pub(super) const fn stacked(
-        &self,
-        above: FirstStageRights,
-        entry: FirstStageEntry,
-        leaf: bool,
-    ) -> FirstStageRights {
-        FirstStageRights {
-            write: above.write && entry.write(),
-            user: above.user && entry.user(),
-            execute: above.execute && !(self.no_execute && entry.execute_disable()),
-            global: leaf && entry.global(),
-        }
+    /// The rights that a present entry leaves.
+    pub(super) const fn rights(&self, entry: FirstStageEntry) -> PageRights {
+        PageRights::ALL
+            .with_first_write(entry.write())
+            .with_first_user(entry.user())
+            .with_first_execute(!(self.no_execute && entry.execute_disable()))
     }
 
     /// Width in bits of the addresses that the tables resolve.
@@ -95,11 +86,11 @@ impl Visit {
         if self.value & bits == bits {
             return Ok(());
         }
-        if let Some(page) = self.entry.through {
-            if !page.perms.write {
+        if let Some(leaf) = self.entry.through {
+            if !leaf.page.rights().write() {
                 return Err(FaultReason::FirstStageTableNoWrite);
             }
-            page.mark_dirty(trail);
+            leaf.mark_dirty(trail);
         }
         trail.mark(Stage::First, self.entry.gpa, self.value, bits);
         Ok(())
@@ -109,12 +100,8 @@ impl Visit {
 /// The entry that a walk ended at.
 #[derive(Debug)]
 pub struct Leaf {
-    /// The first byte of the page; of a guest-physical one when nested.
-    pub output: u64,
-    /// Its size as a power of two in bytes.
-    pub shift: u32,
-    /// The rights that all levels share.
-    pub rights: FirstStageRights,
+    /// The page, with the rights that all levels share; nested, its address is input of the second stage.
+    pub page: Page,
     /// The table that holds the entry.
     pub table: Waypoint,
     entry: Visit,
@@ -124,12 +111,6 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// A write to the page changes nothing in the entry.
-    #[must_use]
-    pub const fn is_dirty(&self) -> bool {
-        self.entry.value & DIRTY != 0
-    }
-
     /// Notes that the entries were used, and the page written if `write`.
     ///
     /// # Errors
@@ -149,18 +130,23 @@ impl Leaf {
 ///
 /// # Errors
 /// There is no page, or `locate` says why there is none.
+#[inline]
 pub fn walk<M: PhysMem + ?Sized>(
     tables: &Tables<'_, M>,
     stage: &FirstStage,
     address: u64,
     start: Option<Waypoint>,
-    mut locate: impl FnMut(u64, bool) -> Result<Located, FaultReason>,
+    mut locate: impl FnMut(Gpa, bool) -> Result<Located, FaultReason>,
 ) -> Result<Leaf, FaultReason> {
-    let mut at = start.unwrap_or_else(|| Waypoint::top(stage.table, stage.levels));
+    let reserved = tables.capabilities.first_stage_reserved();
+    let (mut table, mut level, mut above) = match start {
+        Some(start) => (start.table(), start.level(), start.rights()),
+        None => (stage.table, stage.levels, PageRights::ALL),
+    };
     let mut fresh = Vec::new();
     loop {
-        let top = at.level == stage.levels;
-        let entry = locate(at.table.0 | entry_offset(address, at.level), top)?;
+        let top = level == stage.levels;
+        let entry = locate(entry_at(table, level, address), top)?;
         let value = tables.load(entry.gpa).map_err(|_| {
             if top {
                 FaultReason::FirstStageTopUnreadable
@@ -173,18 +159,16 @@ pub fn walk<M: PhysMem + ?Sized>(
         if !entry.present() {
             return Err(FaultReason::FirstStageNotPresent);
         }
-        let leaf = at.level == 1 || entry.page_size();
-        if has_reserved_bits(tables.capabilities, entry, at.level, leaf) {
+        let leaf = level == 1 || entry.page_size();
+        if value & reserved.at(level, leaf) != 0 {
             return Err(FaultReason::FirstStageReserved);
         }
-        let rights = stage.stacked(at.first_stage, entry, leaf);
+        let rights = above.and(stage.rights(entry));
         if leaf {
-            let shift = shift_of(at.level);
+            let rights = rights.with_global(entry.global()).with_dirty(entry.dirty());
             return Ok(Leaf {
-                output: entry.address().0 >> shift << shift,
-                shift,
-                rights,
-                table: at,
+                page: Page::containing(entry.address().0, level, rights),
+                table: Waypoint::at(table, level, above),
                 entry: visit,
                 fresh,
                 accessed: stage.accessed(),
@@ -193,25 +177,6 @@ pub fn walk<M: PhysMem + ?Sized>(
         if value & stage.accessed() != stage.accessed() {
             fresh.push(visit);
         }
-        at = Waypoint {
-            table: GuestAddress(entry.address().0),
-            level: at.level - 1,
-            first_stage: rights,
-            ..at
-        };
+        (table, level, above) = (entry.address(), level - 1, rights);
     }
-}
-
-/// Whether a present entry sets a bit that this unit reserves at `level`.
-pub(super) fn has_reserved_bits(
-    capabilities: &Capabilities,
-    entry: FirstStageEntry,
-    level: u32,
-    leaf: bool,
-) -> bool {
-    let unsupported_size = leaf && !capabilities.first_stage_page(level);
-    let beyond_host = !capabilities.is_host_address(entry.address());
-    // The lowest bit of a large page's number is PAT.
-    let misaligned = leaf && entry.page() & ((1 << (LEVEL_BITS * (level - 1))) - 1) & !1 != 0;
-    unsupported_size || beyond_host || misaligned
 }

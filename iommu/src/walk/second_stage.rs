@@ -5,13 +5,11 @@
 //! judged while walking, rights are stacked and left to the caller.
 
 use super::trail::{Stage, Trail};
-use super::{LEVEL_BITS, Tables, Waypoint, entry_offset, shift_of};
+use super::{Page, PageRights, Tables, Waypoint, entry_at, shift_of};
 use crate::address::Gpa;
 use crate::capabilities::Capabilities;
 use crate::memory::PhysMem;
-use crate::request::Perms;
 use crate::spec::second_stage::SecondStageEntry;
-use vm_memory::GuestAddress;
 
 /// The bits of an entry that say that it was used, and that its page was written.
 const ACCESSED: u64 = SecondStageEntry::new().with_accessed(true).into_bits();
@@ -42,21 +40,17 @@ impl SecondStage {
         }
     }
 
-    /// The rights that make an entry present.
-    pub(super) const fn rights(&self, entry: SecondStageEntry) -> Perms {
-        Perms {
-            read: entry.read(),
-            write: entry.write(),
-            execute: self.execute_rights && entry.execute(),
-        }
+    /// Whether an entry has a right at all.
+    pub(super) const fn is_present(&self, entry: SecondStageEntry) -> bool {
+        entry.read() || entry.write() || self.execute_rights && entry.execute()
     }
 
-    /// The rights that are left of those `above` below an entry with `rights`.
-    pub(super) const fn stacked(&self, above: Perms, rights: Perms) -> Perms {
-        above.and(Perms {
-            execute: rights.execute || !self.execute_rights,
-            ..rights
-        })
+    /// The rights that a present entry leaves.
+    pub(super) const fn rights(&self, entry: SecondStageEntry) -> PageRights {
+        PageRights::ALL
+            .with_read(entry.read())
+            .with_write(entry.write())
+            .with_execute(entry.execute() || !self.execute_rights)
     }
 
     /// Width in bits of the addresses that the tables and the unit allow.
@@ -82,38 +76,20 @@ pub enum WalkError {
 /// The entry that a walk ended at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf {
-    /// The first byte of the page.
-    pub gpa: Gpa,
-    /// Its size as a power of two in bytes.
-    pub shift: u32,
-    /// The rights that all levels share (perhaps none).
-    pub perms: Perms,
+    /// The page, with the rights that all levels share (perhaps none).
+    pub page: Page,
     /// The table that holds the entry.
     pub table: Waypoint,
     /// Where the entry lies.
     entry: Gpa,
     /// What it held.
     value: u64,
-    /// Whether it has a dirty bit.
-    tracked: bool,
 }
 
 impl Leaf {
-    /// What `address`, which lies in the page, translates to.
-    #[must_use]
-    pub const fn translate(&self, address: u64) -> Gpa {
-        GuestAddress(self.gpa.0 | address & ((1 << self.shift) - 1))
-    }
-
-    /// A write to the page changes nothing in the entry.
-    #[must_use]
-    pub const fn is_dirty(&self) -> bool {
-        !self.tracked || self.value & DIRTY != 0
-    }
-
     /// Notes that the page is to be written.
     pub fn mark_dirty(&self, trail: &mut Trail) {
-        if self.tracked {
+        if !self.page.rights().dirty() {
             trail.mark(Stage::Second, self.entry, self.value, DIRTY);
         }
     }
@@ -124,6 +100,7 @@ impl Leaf {
 ///
 /// # Errors
 /// There is no page.
+#[inline]
 pub fn walk<M: PhysMem + ?Sized>(
     tables: &Tables<'_, M>,
     stage: &SecondStage,
@@ -131,59 +108,41 @@ pub fn walk<M: PhysMem + ?Sized>(
     start: Option<Waypoint>,
     trail: &mut Trail,
 ) -> Result<Leaf, WalkError> {
-    let mut at = start.unwrap_or_else(|| Waypoint::top(stage.table, stage.levels));
+    let reserved = tables.capabilities.second_stage_reserved();
+    let (mut table, mut level, mut above) = match start {
+        Some(start) => (start.table(), start.level(), start.rights()),
+        None => (stage.table, stage.levels, PageRights::ALL),
+    };
     loop {
-        let place = GuestAddress(at.table.0 | entry_offset(address, at.level));
+        let place = entry_at(table, level, address);
         let value = tables.load(place).map_err(|_| {
-            if at.level == stage.levels {
+            if level == stage.levels {
                 WalkError::TopUnreadable
             } else {
                 WalkError::Unreadable
             }
         })?;
         let entry = SecondStageEntry::from_bits(value);
-        let rights = stage.rights(entry);
-        if rights.is_none() {
+        if !stage.is_present(entry) {
             return Err(WalkError::NotPresent);
         }
-        let leaf = at.level == 1 || entry.page_size();
-        if has_reserved_bits(tables.capabilities, entry, at.level, leaf) {
+        let leaf = level == 1 || entry.page_size();
+        if value & reserved.at(level, leaf) != 0 {
             return Err(WalkError::Reserved);
         }
         if stage.accessed_dirty {
             trail.mark(Stage::Second, place, value, ACCESSED);
         }
-        let perms = stage.stacked(at.perms, rights);
+        let rights = above.and(stage.rights(entry));
         if leaf {
+            let rights = rights.with_dirty(!stage.accessed_dirty || entry.dirty());
             return Ok(Leaf {
-                gpa: entry.address(),
-                shift: shift_of(at.level),
-                perms,
-                table: at,
+                page: Page::containing(entry.address().0, level, rights),
+                table: Waypoint::at(table, level, above),
                 entry: place,
                 value,
-                tracked: stage.accessed_dirty,
             });
         }
-        at = Waypoint {
-            table: entry.address(),
-            level: at.level - 1,
-            perms,
-            ..at
-        };
+        (table, level, above) = (entry.address(), level - 1, rights);
     }
-}
-
-/// Whether a present entry sets a bit that this unit reserves at `level`.
-pub(super) fn has_reserved_bits(
-    capabilities: &Capabilities,
-    entry: SecondStageEntry,
-    level: u32,
-    leaf: bool,
-) -> bool {
-    let unsupported_size = leaf && !capabilities.second_stage_page(level);
-    let snoop = entry.snoop() && !(leaf && capabilities.snoop_control());
-    let beyond_host = !capabilities.is_host_address(entry.address());
-    let misaligned = leaf && entry.page() & ((1 << (LEVEL_BITS * (level - 1))) - 1) != 0;
-    entry.reserved() || unsupported_size || snoop || beyond_host || misaligned
 }

@@ -41,6 +41,7 @@ pub enum TrailError {
 impl Trail {
     /// Notes that `bits` are to be set in the entry at `entry`, which was read as `seen`; a no-op when they are set. An entry
     /// that the walk came by twice is changed once.
+    #[inline]
     pub fn mark(&mut self, stage: Stage, entry: Gpa, seen: u64, bits: u64) {
         if seen & bits == bits {
             return;
@@ -66,6 +67,7 @@ impl Trail {
     ///
     /// # Errors
     /// An entry changed meanwhile or cannot be written; what stood before it is done.
+    #[inline]
     pub fn leave<M: PhysMem + ?Sized>(&self, memory: &M) -> Result<(), TrailError> {
         for update in &self.0 {
             memory

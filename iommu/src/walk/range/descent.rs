@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One slice of a walk: down through the tables, entry by entry, until the range or the budget ends.
 
-use super::format::{Entry, Rights};
+use super::format::Entry;
 use super::{Progress, RangeWalk, Run, WalkBudget};
 use crate::address::{Gpa, Iova, IovaRange};
 use crate::capabilities::Capabilities;
@@ -9,7 +9,7 @@ use crate::memory::PhysMem;
 use crate::request::Perms;
 use crate::translate::rights::is_in_interrupt_range;
 use crate::translate::{INTERRUPT_RANGE, rights::Claim};
-use crate::walk::{LEVEL_BITS, Page, shift_of};
+use crate::walk::{LEVEL_BITS, PageRights, shift_of};
 use vm_memory::GuestAddress;
 
 /// Entries of a table.
@@ -67,7 +67,7 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
             (self.at, self.last) = (part.start().0, part.last().0);
             self.ended = false;
             let (table, level) = self.walk.format.top();
-            if self.table(table, level, Rights::ALL).is_err() {
+            if self.table(table, level, PageRights::ALL).is_err() {
                 return self.pause();
             }
             self.walk.left.pop();
@@ -94,7 +94,7 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
     }
 
     /// Walks the table at `gpa` from the next address on.
-    fn table(&mut self, gpa: Gpa, level: u32, above: Rights) -> Result<(), Exhausted> {
+    fn table(&mut self, gpa: Gpa, level: u32, above: PageRights) -> Result<(), Exhausted> {
         if self.budget.tables == 0 && self.advanced {
             return Err(Exhausted);
         }
@@ -118,7 +118,7 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
         outcome
     }
 
-    fn entries(&mut self, words: &Table, level: u32, above: Rights) -> Result<(), Exhausted> {
+    fn entries(&mut self, words: &Table, level: u32, above: PageRights) -> Result<(), Exhausted> {
         let shift = shift_of(level);
         let table_last = self.at | (span(level + 1) - 1);
         while !self.ended && self.at <= table_last {
@@ -132,16 +132,16 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
                     tracing::trace!(iova = self.at, level, "walk: skip reserved bits");
                     self.pass(end);
                 }
-                Entry::Table(table, rights) if self.perms(table, rights, level).is_some() => {
+                Entry::Table(table, rights) if self.perms(rights).is_some() => {
                     self.table(table, level - 1, rights)?;
                 }
-                Entry::Leaf(gpa, rights) => match self.perms(gpa, rights, level) {
-                    Some(_) if is_in_interrupt_range(&page(gpa, rights, level)) => {
+                Entry::Leaf(page) => match self.perms(page.rights()) {
+                    Some(_) if is_in_interrupt_range(page) => {
                         self.walk.counts.skips.interrupt_range += 1;
                         tracing::trace!(iova = self.at, level, "walk: skip the interrupt range");
                         self.pass(end);
                     }
-                    Some(perms) => self.leaves(&words[index..], gpa, level, perms)?,
+                    Some(perms) => self.leaves(&words[index..], page.gpa(), level, perms)?,
                     None => self.forbidden(end, level),
                 },
                 Entry::Table(..) => self.forbidden(end, level),
@@ -151,10 +151,10 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
     }
 
     /// What a request may do, if it may read or write.
-    fn perms(&self, gpa: Gpa, rights: Rights, level: u32) -> Option<Perms> {
+    fn perms(&self, rights: PageRights) -> Option<Perms> {
         let claim: &Claim = &self.walk.claim;
         claim
-            .rights(&page(gpa, rights, level))
+            .rights(rights)
             .filter(|perms| perms.read || perms.write)
     }
 
@@ -295,15 +295,4 @@ fn ascending(words: &[u64], first: u64, step: u64, mask: u64) -> usize {
 /// Bytes that an entry of `level` maps.
 const fn span(level: u32) -> u64 {
     1 << shift_of(level)
-}
-
-/// An entry of `level` as a page.
-const fn page(gpa: Gpa, rights: Rights, level: u32) -> Page {
-    Page {
-        gpa,
-        shift: shift_of(level),
-        perms: rights.perms,
-        first_stage: rights.first_stage,
-        dirty: true,
-    }
 }

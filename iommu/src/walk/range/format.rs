@@ -3,13 +3,11 @@
 
 use crate::address::Gpa;
 use crate::capabilities::Capabilities;
-use crate::request::Perms;
 use crate::spec::first_stage::FirstStageEntry;
 use crate::spec::second_stage::SecondStageEntry;
-use crate::walk::first_stage::{self, FirstStage};
-use crate::walk::second_stage::{self, SecondStage};
-use crate::walk::{FirstStageRights, shift_of};
-use vm_memory::GuestAddress;
+use crate::walk::first_stage::FirstStage;
+use crate::walk::second_stage::SecondStage;
+use crate::walk::{Page, PageRights};
 
 /// The format of the tables.
 #[derive(Clone, Copy, Debug)]
@@ -18,29 +16,15 @@ pub(super) enum Format {
     Second(SecondStage),
 }
 
-/// The rights that the levels so far share.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rights {
-    pub(super) perms: Perms,
-    pub(super) first_stage: FirstStageRights,
-}
-
-impl Rights {
-    pub(super) const ALL: Self = Self {
-        perms: Perms::ALL,
-        first_stage: FirstStageRights::ALL,
-    };
-}
-
 /// What an entry is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     NotPresent,
     Reserved,
     /// It names a table.
-    Table(Gpa, Rights),
-    /// It maps the page that begins here.
-    Leaf(Gpa, Rights),
+    Table(Gpa, PageRights),
+    /// It maps a page.
+    Leaf(Page),
 }
 
 impl Format {
@@ -86,7 +70,7 @@ impl Format {
         capabilities: &Capabilities,
         value: u64,
         level: u32,
-        above: Rights,
+        above: PageRights,
     ) -> Entry {
         match self {
             Self::First(stage) => first(
@@ -112,26 +96,16 @@ fn first(
     capabilities: &Capabilities,
     entry: FirstStageEntry,
     level: u32,
-    above: Rights,
+    above: PageRights,
 ) -> Entry {
     if !entry.present() {
         return Entry::NotPresent;
     }
     let leaf = level == 1 || entry.page_size();
-    if first_stage::has_reserved_bits(capabilities, entry, level, leaf) {
+    if entry.into_bits() & capabilities.first_stage_reserved().at(level, leaf) != 0 {
         return Entry::Reserved;
     }
-    let rights = Rights {
-        first_stage: stage.stacked(above.first_stage, entry, leaf),
-        ..above
-    };
-    if leaf {
-        // The lowest bit of a large page's number is PAT.
-        let shift = shift_of(level);
-        Entry::Leaf(GuestAddress(entry.address().0 >> shift << shift), rights)
-    } else {
-        Entry::Table(entry.address(), rights)
-    }
+    below(entry.address(), level, leaf, above.and(stage.rights(entry)))
 }
 
 fn second(
@@ -139,23 +113,22 @@ fn second(
     capabilities: &Capabilities,
     entry: SecondStageEntry,
     level: u32,
-    above: Rights,
+    above: PageRights,
 ) -> Entry {
-    let own = stage.rights(entry);
-    if own.is_none() {
+    if !stage.is_present(entry) {
         return Entry::NotPresent;
     }
     let leaf = level == 1 || entry.page_size();
-    if second_stage::has_reserved_bits(capabilities, entry, level, leaf) {
+    if entry.into_bits() & capabilities.second_stage_reserved().at(level, leaf) != 0 {
         return Entry::Reserved;
     }
-    let rights = Rights {
-        perms: stage.stacked(above.perms, own),
-        ..above
-    };
+    below(entry.address(), level, leaf, above.and(stage.rights(entry)))
+}
+
+const fn below(address: Gpa, level: u32, leaf: bool, rights: PageRights) -> Entry {
     if leaf {
-        Entry::Leaf(entry.address(), rights)
+        Entry::Leaf(Page::containing(address.0, level, rights))
     } else {
-        Entry::Table(entry.address(), rights)
+        Entry::Table(address, rights)
     }
 }

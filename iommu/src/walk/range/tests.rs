@@ -379,10 +379,7 @@ fn first_stage_rights_follow_privilege() {
     assert_eq!(user, expected);
     assert_eq!((counts.skips.no_permission, counts.tables), (2, 4));
     let supervisor = |write_protect| {
-        let rules = Rules {
-            write_protect,
-            ..Rules::default()
-        };
+        let rules = Rules::new().with_write_protect(write_protect);
         finish(&memory, RangeWalk::first_stage(first(4), rules, true, &all)).0
     };
     let last = run(0x20_0000, 0x10_3000, 0x1000, BOTH);

@@ -48,10 +48,10 @@ enum Kind {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    let rules = (any::<bool>(), any::<bool>()).prop_map(|(write_protect, execute)| Rules {
-        write_protect,
-        execute,
-        ..Rules::default()
+    let rules = (any::<bool>(), any::<bool>()).prop_map(|(write_protect, execute)| {
+        Rules::new()
+            .with_write_protect(write_protect)
+            .with_execute(execute)
     });
     prop_oneof![
         (3u32..=5).prop_map(Kind::Second),
@@ -92,9 +92,9 @@ impl Kind {
         };
         let capabilities = capabilities();
         paging.check_input(&capabilities, Iova(address)).ok()?;
-        let rights = |page: &crate::walk::Page| {
+        let rights = |page: crate::walk::Page| {
             claim
-                .rights(page)
+                .rights(page.rights())
                 .filter(|perms| perms.read || perms.write)
                 .ok_or(FaultReason::ScalableNoRead)
         };
@@ -106,8 +106,8 @@ impl Kind {
                 |page| rights(page).map(|_| false),
             )
             .ok()?;
-        let gpa = found.page.translate(Iova(address));
-        Some((gpa.0, rights(&found.page).unwrap()))
+        let gpa = found.page.translate(address);
+        Some((gpa.0, rights(found.page).unwrap()))
     }
 
     /// The runs of `range`, page after page.
