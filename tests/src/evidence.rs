@@ -30,6 +30,24 @@ pub fn guest_did_well(console: &Ended) -> Result<()> {
     Ok(())
 }
 
+/// CAP and ECAP of unit `number` as the guest's kernel read them.
+pub fn registers(console: &Ended, number: u32) -> Result<(u64, u64)> {
+    let unit = format!("DMAR: dmar{number}: reg_base_addr ");
+    let line = console
+        .stdout
+        .lines()
+        .find_map(|line| Some(line.split_once(&unit)?.1));
+    let line = line.with_context(|| format!("the kernel knows no dmar{number}"))?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        [_, "ver", _, "cap", cap, "ecap", ecap] => Ok((
+            u64::from_str_radix(cap, 16)?,
+            u64::from_str_radix(ecap, 16)?,
+        )),
+        _ => bail!("the kernel says of dmar{number}: {line}"),
+    }
+}
+
 /// What Remora's `--result` file says.
 #[derive(Debug)]
 pub struct Report(Value);

@@ -32,4 +32,5 @@ pub mod scenarios;
 pub mod session;
 pub mod stock;
 pub mod suite;
+pub mod traffic;
 pub mod tsc;

@@ -28,6 +28,7 @@ mod panic;
 mod payload_vtd;
 mod poweroff;
 mod reboot;
+mod scalable;
 mod share;
 mod timeout;
 
@@ -51,6 +52,9 @@ pub const ALL: &[&Scenario] = &[
     &guest_nested::SCENARIO,
     &dirty_tracking::SCENARIO,
     &guest_pri::SCENARIO,
+    &scalable::SECOND_STAGE,
+    &scalable::FIRST_STAGE,
+    &scalable::FIVE_LEVEL,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
     &guest_hypervisor::SCENARIO,
