@@ -104,7 +104,8 @@ pub struct RunArgs {
     ///   dirty         accessed and dirty bits in second-stage tables [default: on where those are]
     ///   posted        interrupts posted to memory; not with a hotplug port, where a passed-through device may come
     ///                 [default: off]
-    ///   units         number of units [default: 1]
+    ///   units         number of units; the first is for the root bus and the IOAPIC, the others share out the root
+    ///                 ports in their order, at least one each [default: 1]
     ///   records       fault recording registers of a unit, 1 to 222 [default: 8]
     /// Device-TLBs are offered in scalable mode where a device has ATS.
     #[arg(

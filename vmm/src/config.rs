@@ -38,6 +38,8 @@ pub struct Config {
     pub shares: Vec<ShareConfig>,
     /// The VT-d unit; `None` for a machine without.
     pub iommu: Option<IommuConfig>,
+    /// What the DMAR table says beyond units and ports.
+    pub dmar: DmarConfig,
     /// How the run ends.
     pub ending: EndingConfig,
 }
@@ -253,6 +255,54 @@ impl Default for IommuConfig {
             records: 8,
         }
     }
+}
+
+/// What the DMAR table says beyond units and ports. Nothing that an option adds needs any of it: no device of ours uses memory
+/// before its driver does, all are PCI devices, and the machine has one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DmarConfig {
+    /// Memory that devices use before software takes over (RMRR).
+    pub reserved: Vec<ReservedMemory>,
+    /// Requesters that are in the ACPI namespace only (ANDD).
+    pub namespace: Vec<NamespaceDevice>,
+    /// Where units are near to (RHSA).
+    pub affinities: Vec<Affinity>,
+}
+
+/// A device on the root bus or, over bridges, below it: device and function numbers.
+pub type DevicePath = Vec<(u8, u8)>;
+
+/// Memory that devices use before software takes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReservedMemory {
+    /// First byte. The whole range must be memory that the guest is told to leave alone, in whole pages.
+    pub base: u64,
+    /// Last byte.
+    pub last: u64,
+    /// The devices.
+    pub devices: Vec<DevicePath>,
+}
+
+/// A requester that is in the ACPI namespace only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceDevice {
+    /// Its path in the namespace.
+    pub path: String,
+    /// The unit that translates for it.
+    pub unit: u16,
+    /// The bus of its source id.
+    pub bus: u8,
+    /// Device and function of its source id.
+    pub devfn: (u8, u8),
+}
+
+/// Where a unit is near to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// Number of the unit.
+    pub unit: u16,
+    /// Proximity domain.
+    pub proximity: u32,
 }
 
 /// How a run ends.

@@ -37,8 +37,10 @@ pub const IOAPIC: Gpa = GuestAddress(0xfec0_0000);
 pub const IOAPIC_SIZE: u64 = 0x1000;
 /// The first VT-d unit.
 pub const VTD: Gpa = GuestAddress(0xfed9_0000);
-/// Bytes of the unit's registers.
+/// Bytes of a unit's registers; the units follow each other.
 pub const VTD_SIZE: u64 = 0x1000;
+/// The most units that a machine can have: one for the root bus and one for each device number that a root port can have.
+pub const MAX_UNITS: u16 = 32;
 /// The local APICs; writes of devices to this MiB are interrupts.
 pub const LAPIC: Gpa = GuestAddress(0xfee0_0000);
 /// Bytes of the interrupt address range.
@@ -81,6 +83,12 @@ pub const PVPANIC_PORT: u16 = 0x505;
 pub const SLEEP_CONTROL_PORT: u16 = 0x600;
 /// Ports of the sleep registers.
 pub const SLEEP_CONTROL_PORTS: u64 = 2;
+
+/// The registers of unit `number`.
+#[must_use]
+pub fn vtd(number: usize) -> Gpa {
+    GuestAddress(VTD.0 + VTD_SIZE * number as u64)
+}
 
 /// A range of guest-physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +151,13 @@ mod tests {
             base: GuestAddress(base),
             size,
         }
+    }
+
+    #[test]
+    fn registers_of_units_lie_side_by_side_below_the_interrupt_range() {
+        assert_eq!(vtd(0).0, 0xfed9_0000);
+        assert_eq!(vtd(1).0, 0xfed9_1000);
+        assert!(vtd(usize::from(MAX_UNITS)).0 <= LAPIC.0);
     }
 
     #[test]

@@ -17,12 +17,26 @@ use iommu::capabilities::{
 /// # Errors
 /// A part of `--iommu` cannot be had in this machine, or together with another.
 pub fn check(config: &Config) -> Result<(), Error> {
-    match &config.iommu {
-        Some(iommu) => {
-            capabilities(config, iommu, LegacyOptions::default().host_address_width).map(|_| ())
-        }
-        None => Ok(()),
+    let Some(iommu) = &config.iommu else {
+        return Ok(());
+    };
+    check_units(config, iommu)?;
+    capabilities(config, iommu, LegacyOptions::default().host_address_width).map(|_| ())
+}
+
+/// Every unit but the first is for root ports.
+fn check_units(config: &Config, iommu: &IommuConfig) -> Result<(), Error> {
+    let (units, ports) = (iommu.units, config.root_ports.len());
+    if ports + 1 >= usize::from(units) {
+        return Ok(());
     }
+    Err(wrong(
+        "iommu",
+        format!(
+            "units={units} needs {} root ports, but there are {ports}: the first unit is for the root bus, each other for one port or more; add --root-port",
+            units - 1
+        ),
+    ))
 }
 
 /// The capabilities of every unit of the machine, whose tables hold addresses of `phys_bits` bits.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Puts devices on the board.
 //!
-//! One file a subsystem. The order matters: the unit is there before anything that sends through it, the PCI functions before
+//! One file a subsystem. The order matters: the units are there before anything that sends through them, the PCI functions before
 //! the firmware that gives them addresses, and the ACPI tables describe the result.
 
+mod dmar;
 mod dmatest;
 mod edu;
 mod ioapic;
@@ -27,27 +28,30 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
     let config = Arc::clone(&board.config);
     let apics = Arc::clone(&board.vm) as Arc<dyn LocalApics>;
     let processors = Processors::new(Arc::clone(&apics));
-    let translation = iommu::Translation::new(&config, &board.ram, board.phys_bits, &processors)?;
-    translation.install(board)?;
-    let ioapic = ioapic::Wired::new(&translation, apics);
+    let units = iommu::Units::new(&config, &board.ram, board.phys_bits, &processors)?;
+    units.install(board)?;
+    let ioapic = ioapic::Wired::new(&units, apics);
     let lines = ioapic.lines();
     ioapic.install(board)?;
     let reset = legacy::wire(board, &lines)?;
 
-    let mut bus = pci::PciBus::new(&config, &translation)?;
-    virtio::add(&config, &translation, &mut bus)?;
-    edu::add(&config, &translation, &mut bus)?;
-    dmatest::add(&config, &translation, &mut bus)?;
+    let mut bus = pci::PciBus::new(&config, &units)?;
+    virtio::add(&config, &units, &mut bus)?;
+    edu::add(&config, &units, &mut bus)?;
+    dmatest::add(&config, &units, &mut bus)?;
+    let topology = bus.topology().clone();
     let (root, firmware) = bus.finish(board, &lines, reset)?;
 
-    // At a reset DMA stops first, then the unit forgets its tables, and at last addresses are given out again.
+    // At a reset DMA stops first, then the units forget their tables, and at last addresses are given out again.
     board.resets.push(Arc::new(pci::StopDevices(root)));
-    if let Some(unit) = translation.unit() {
-        let unit = iommu::UnitReset(Arc::clone(unit));
-        board.resets.push(Arc::new(unit));
+    for (number, unit) in units.units().enumerate() {
+        let unit = Arc::clone(unit);
+        board
+            .resets
+            .push(Arc::new(iommu::UnitReset { number, unit }));
     }
     board.resets.push(Arc::new(firmware));
-    tables::install(board, &translation)
+    tables::install(board, &units, &topology)
 }
 
 /// The address map gives one range to two devices.

@@ -4,8 +4,8 @@
 use super::RunArgs;
 use super::iommu::iommu;
 use crate::config::{
-    Config, DiskConfig, DmatestConfig, EndingConfig, HugePages, MemoryConfig, NetConfig,
-    RootPortConfig, SerialConfig, ShareConfig,
+    Config, DiskConfig, DmarConfig, DmatestConfig, EndingConfig, HugePages, MemoryConfig,
+    NetConfig, RootPortConfig, SerialConfig, ShareConfig,
 };
 use crate::error::Error;
 use crate::kvm::features::Feature;
@@ -41,6 +41,7 @@ impl RunArgs {
             nets: each(&self.net, net)?,
             shares: each(&self.share, share)?,
             iommu: iommu(&self.iommu)?,
+            dmar: DmarConfig::default(),
             ending: self.ending()?,
         };
         check_ids(&config)?;

@@ -3,6 +3,7 @@
 
 use crate::config::{AddressWidth, IommuConfig, Stages, Switch, TableMode};
 use crate::error::Error;
+use crate::layout::MAX_UNITS;
 use crate::options::Parts;
 use iommu::capabilities::MAX_FAULT_RECORDS;
 
@@ -54,7 +55,7 @@ pub(super) fn iommu(text: &str) -> Result<Option<IommuConfig>, Error> {
     config.pri = switch(&mut parts, "pri")?;
     config.dirty = switch(&mut parts, "dirty")?;
     choose(&mut parts, "posted", &SWITCH, &mut config.posted)?;
-    config.units = parts.number("units", 1, 1)?.unwrap_or(config.units);
+    config.units = parts.number("units", 1, MAX_UNITS)?.unwrap_or(config.units);
     config.records = parts
         .number("records", 1, MAX_FAULT_RECORDS)?
         .unwrap_or(config.records);

@@ -235,3 +235,18 @@ fn what_was_asked_for_and_cannot_be_had_is_refused_with_the_reason() {
     assert!(problem.contains("hotplug root port \"slot\""), "{problem}");
     assert!(config("--iommu=posted=on --root-port=id=slot").is_ok());
 }
+
+#[test]
+fn units_need_a_root_port_each_besides_the_first() {
+    let ports = "--root-port=id=a --root-port=id=b";
+    for units in 1..=3 {
+        assert!(config(&format!("--iommu=units={units} {ports}")).is_ok());
+    }
+    let problem = config(&format!("--iommu=units=4 {ports}")).unwrap_err();
+    assert!(
+        problem.contains("units=4 needs 3 root ports, but there are 2"),
+        "{problem}"
+    );
+    let problem = config("--iommu=units=33").unwrap_err();
+    assert!(problem.contains("numbers from 1 to 32"), "{problem}");
+}

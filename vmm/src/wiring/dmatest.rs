@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The `dmatest` devices, and what the unit is to them: a space for each PASID, translations, page requests.
 
-use super::iommu::Translation;
+use super::iommu::{Translation, Units};
 use super::pci::PciBus;
 use crate::config::{Config, DmatestConfig};
 use crate::error::Error;
@@ -18,11 +18,17 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// The host has no thread for one, or it has no place.
-pub fn add(config: &Config, translation: &Translation, bus: &mut PciBus) -> Result<(), Error> {
+pub fn add(config: &Config, units: &Units, bus: &mut PciBus) -> Result<(), Error> {
     for config in &config.dmatests {
-        let device = device(config, translation)
+        let port = config.bus.as_ref();
+        let device = device(config, units.behind(port))
             .map_err(|e| Error::host("start a thread for dmatest", e))?;
-        bus.add("dmatest", config.bus.as_ref(), device)?;
+        let place = bus.add("dmatest", port, device)?;
+        if let Some(devfn) = place
+            && config.ats
+        {
+            bus.note_translation_cache(devfn);
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The IOAPIC on the board: registers on the bus, messages through remapping, lines for devices, ends of interrupts from KVM.
 
-use super::iommu::Translation;
+use super::iommu::Units;
 use crate::board::{Board, EoiSink, Reset};
 use crate::error::Error;
 use crate::interrupts::{IoapicRoutes, LocalApics, Pins};
@@ -51,15 +51,15 @@ pub struct Wired {
 }
 
 impl Wired {
-    /// An IOAPIC whose messages are remapped by `translation`; `apics` is told of its level-triggered vectors.
+    /// An IOAPIC whose messages the first unit remaps; `apics` is told of its level-triggered vectors.
     #[must_use]
-    pub fn new(translation: &Translation, apics: Arc<dyn LocalApics>) -> Self {
-        let output = Arc::new(Output::new(translation));
+    pub fn new(units: &Units, apics: Arc<dyn LocalApics>) -> Self {
+        let output = Arc::new(Output::new(units));
         let ioapic = Ioapic::new(ID, Arc::clone(&output) as _);
         let pins = Arc::new(IoapicPins(Arc::clone(&ioapic)));
-        let routes = IoapicRoutes::new(pins, SOURCE, translation.remap(), apics);
+        let routes = IoapicRoutes::new(pins, SOURCE, units.root().remap(), apics);
         let _ = output.routes.set(Arc::downgrade(&routes));
-        translation.refresh_on_change(&routes);
+        units.refresh_on_change(&routes);
         Self { ioapic, routes }
     }
 
@@ -105,12 +105,12 @@ struct Output {
 }
 
 impl Output {
-    fn new(translation: &Translation) -> Self {
+    fn new(units: &Units) -> Self {
         let requester = Requester::new(SOURCE);
         requester.set_bus_master(true);
         Self {
             requester,
-            messages: translation.messages(),
+            messages: units.root().messages(),
             routes: OnceLock::new(),
         }
     }

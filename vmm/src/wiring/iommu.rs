@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The remapping unit on the board: registers on the bus, events to the processors, counters in the result.
+//! The remapping units on the board: registers on the bus, events to the processors, counters in the result.
 //!
-//! Everything that reaches memory or a processor on behalf of a device is made here, so there is one place where `--iommu
-//! off` differs.
+//! The first unit is for the IOAPIC and for every device that no other unit is for; each other unit is for some root ports and
+//! all that is below them. A unit knows nothing of the others: it has its own tables, queue, caches and faults.
 
 mod counters;
+mod translation;
+
+pub use translation::Translation;
 
 use self::counters::UnitCounters;
 use crate::board::{self, Board};
 use crate::config::Config;
 use crate::error::Error;
-use crate::interrupts::{IoapicRoutes, NoRemap, Processors, Remap, RemappedMessages};
+use crate::interrupts::{IoapicRoutes, NoRemap, Processors};
 use crate::{layout, offer};
 use devices::bus::BusDevice;
-use iommu::dma::DmaSpace;
-use iommu::ids::{Pasid, Requester};
 use iommu::memory::{PhysMem, Ram};
-use iommu::msi::{MsiSender, MsiSink};
 use iommu::unit::{InterruptListener, Outputs, Unit};
 use std::sync::{Arc, OnceLock, Weak};
 
-/// The way of every device to memory and to the processors.
-#[derive(Clone, Debug)]
-pub struct Translation {
-    ram: Arc<Ram>,
-    unit: Option<Arc<Unit>>,
+/// The units of the machine, and which of them is for whom.
+#[derive(Debug)]
+pub struct Units {
+    /// One for each unit, in the order of their registers; one without unit in a machine without any.
+    translations: Vec<Translation>,
+    /// The root ports in the order of the configuration.
+    ports: Vec<String>,
     routes: Arc<RouteListener>,
-    remap: Arc<dyn Remap>,
-    messages: Arc<RemappedMessages>,
 }
 
-impl Translation {
-    /// Builds the unit that the configuration asks for. Its own events go to `processors`, and so do the messages of devices.
+impl Units {
+    /// Builds the units that the configuration asks for. Their own events go to `processors`, and so do the messages of
+    /// devices.
     ///
     /// # Errors
     /// The options contradict each other.
@@ -42,82 +43,76 @@ impl Translation {
         processors: &Arc<Processors>,
     ) -> Result<Self, Error> {
         let routes = Arc::new(RouteListener::default());
-        let unit = match &config.iommu {
-            Some(options) => {
+        let mut translations = Vec::new();
+        if let Some(options) = &config.iommu {
+            let capabilities = offer::capabilities(config, options, phys_bits)?;
+            for _ in 0..options.units {
                 let outputs = Outputs {
                     events: Arc::clone(processors) as _,
                     interrupts: Arc::clone(&routes) as _,
                 };
-                let capabilities = offer::capabilities(config, options, phys_bits)?;
-                let ram = Arc::clone(ram) as Arc<dyn PhysMem>;
-                Some(Unit::new(capabilities, ram, outputs))
+                let memory = Arc::clone(ram) as Arc<dyn PhysMem>;
+                let unit = Unit::new(capabilities, memory, outputs);
+                let remap = Arc::clone(&unit) as _;
+                translations.push(Translation::new(ram, Some(unit), remap, processors));
             }
-            None => None,
-        };
-        let remap: Arc<dyn Remap> = match &unit {
-            Some(unit) => Arc::clone(unit) as _,
-            None => Arc::new(NoRemap),
-        };
-        let sink: Arc<dyn MsiSink> = Arc::clone(processors) as _;
+        } else {
+            translations.push(Translation::new(ram, None, Arc::new(NoRemap), processors));
+        }
         Ok(Self {
-            ram: Arc::clone(ram),
+            translations,
+            ports: config.root_ports.iter().map(|p| p.id.clone()).collect(),
             routes,
-            messages: RemappedMessages::new(Arc::clone(&remap), sink),
-            remap,
-            unit,
         })
     }
 
-    /// Puts the unit's registers on the bus and its counters into the result.
+    /// Puts the registers of every unit on the bus and their counters into the result.
     ///
     /// # Errors
-    /// Its addresses are taken.
+    /// Their addresses are taken.
     pub fn install(&self, board: &mut Board) -> Result<(), Error> {
-        let Some(unit) = &self.unit else {
-            return Ok(());
-        };
-        let registers = Arc::new(Registers(Arc::clone(unit)));
-        board
-            .mmio
-            .insert(layout::VTD.0, layout::VTD_SIZE, registers)
-            .map_err(super::taken)?;
-        board.counters = Some(Arc::new(UnitCounters(vec![Arc::clone(unit)])));
+        for (number, unit) in self.units().enumerate() {
+            let registers = Arc::new(Registers(Arc::clone(unit)));
+            board
+                .mmio
+                .insert(layout::vtd(number).0, layout::VTD_SIZE, registers)
+                .map_err(super::taken)?;
+        }
+        let units: Vec<_> = self.units().cloned().collect();
+        if !units.is_empty() {
+            board.counters = Some(Arc::new(UnitCounters(units)));
+        }
         Ok(())
     }
 
-    /// The unit, unless the machine has none.
-    #[must_use]
-    pub fn unit(&self) -> Option<&Arc<Unit>> {
-        self.unit.as_ref()
+    /// The units in the order of their registers; none in a machine without.
+    pub fn units(&self) -> impl Iterator<Item = &Arc<Unit>> {
+        self.translations.iter().filter_map(Translation::unit)
     }
 
-    /// The memory of `requester`: what the unit translates, or all of it in a machine without.
+    /// The way of whatever is on the root bus, root ports apart.
     #[must_use]
-    pub fn dma_space(&self, requester: &Arc<Requester>) -> Arc<DmaSpace> {
-        let (ram, requester) = (Arc::clone(&self.ram), Arc::clone(requester));
-        match &self.unit {
-            Some(unit) => unit.dma_space(ram, requester, None),
-            None => DmaSpace::identity(ram, requester),
+    pub fn root(&self) -> &Translation {
+        &self.translations[0]
+    }
+
+    /// The way of the root port `port` and of what is below it; without a port, or with one that is not there, as
+    /// [`Self::root`].
+    #[must_use]
+    pub fn behind(&self, port: Option<&String>) -> &Translation {
+        let index = port.and_then(|id| self.ports.iter().position(|known| known == id));
+        index.map_or(self.root(), |index| {
+            &self.translations[self.unit_of_port(index)]
+        })
+    }
+
+    /// The number of the unit that the root port `index` belongs to: equal shares, in the order of the ports.
+    #[must_use]
+    pub fn unit_of_port(&self, index: usize) -> usize {
+        match self.translations.len() - 1 {
+            0 => 0,
+            others => 1 + index * others / self.ports.len(),
         }
-    }
-
-    /// The memory of one PASID of `requester`; `None` in a machine without unit, where nothing tells PASIDs apart.
-    #[must_use]
-    pub fn pasid_space(&self, requester: &Arc<Requester>, pasid: Pasid) -> Option<Arc<DmaSpace>> {
-        let unit = self.unit.as_ref()?;
-        Some(unit.dma_space(Arc::clone(&self.ram), Arc::clone(requester), Some(pasid)))
-    }
-
-    /// Where devices send their messages.
-    #[must_use]
-    pub fn messages(&self) -> Arc<dyn MsiSender> {
-        Arc::clone(&self.messages) as _
-    }
-
-    /// How interrupts are remapped.
-    #[must_use]
-    pub fn remap(&self) -> Arc<dyn Remap> {
-        Arc::clone(&self.remap)
     }
 
     /// Refreshes `routes` whenever remapping changes, from now on.
@@ -126,7 +121,7 @@ impl Translation {
     }
 }
 
-/// The unit's registers as the bus sees them.
+/// A unit's registers as the bus sees them.
 #[derive(Debug)]
 struct Registers(Arc<Unit>);
 
@@ -140,7 +135,7 @@ impl BusDevice for Registers {
     }
 }
 
-/// Tells the IOAPIC's routes of changes. They come to be after the unit, which they ask.
+/// Tells the IOAPIC's routes of changes. They come to be after the units, which they ask.
 #[derive(Debug, Default)]
 struct RouteListener(OnceLock<Weak<IoapicRoutes>>);
 
@@ -152,26 +147,35 @@ impl InterruptListener for RouteListener {
     }
 }
 
-/// Puts the unit back at a reset and sums it up at the end.
+/// Puts a unit back at a reset and sums it up at the end.
 #[derive(Debug)]
-pub struct UnitReset(pub Arc<Unit>);
+pub struct UnitReset {
+    /// Its number.
+    pub number: usize,
+    /// The unit.
+    pub unit: Arc<Unit>,
+}
 
 impl board::Reset for UnitReset {
     fn reset(&self) -> Result<(), Error> {
-        self.0.reset();
+        self.unit.reset();
         Ok(())
     }
 
     fn stop(&self) {
-        let counters = self.0.counters();
+        let counters = self.unit.counters();
         tracing::info!(
-            "IOMMU: {} requests translated, {} interrupts, {} faults, {} invalidations",
+            "IOMMU {}: {} requests translated, {} interrupts, {} faults, {} invalidations",
+            self.number,
             counters.translations,
             counters.interrupts,
             counters.faults_total(),
             counters.context_invalidations
                 + counters.iotlb_invalidations
                 + counters.page_invalidations
+                + counters.pasid_invalidations
+                + counters.pasid_iotlb_invalidations
+                + counters.device_tlb_invalidations
                 + counters.interrupt_invalidations
         );
     }

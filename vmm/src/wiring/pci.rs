@@ -2,7 +2,7 @@
 //! The PCI root: ports, slots, windows onto the buses, and the firmware's part.
 
 use super::ioapic::Lines;
-use super::iommu::Translation;
+use super::iommu::Units;
 use crate::board::{Board, Reset};
 use crate::config::Config;
 use crate::error::Error;
@@ -23,11 +23,21 @@ const DEVICES: u8 = 32;
 /// The last bus that has configuration space.
 pub const LAST_BUS: u8 = (layout::ECAM_SIZE >> 20).to_le_bytes()[0].wrapping_sub(1);
 
+/// What the DMAR table names on the root bus, by device and function number.
+#[derive(Clone, Debug, Default)]
+pub struct Topology {
+    /// The root ports in the order of the configuration.
+    pub ports: Vec<u8>,
+    /// Integrated devices that can cache translations.
+    pub caches: Vec<u8>,
+}
+
 /// The buses while they are being filled.
 #[derive(Debug)]
 pub struct PciBus {
     root: Arc<PciRoot>,
     ports: Vec<(String, Arc<RootPort>)>,
+    topology: Topology,
     next_device: u8,
 }
 
@@ -36,10 +46,11 @@ impl PciBus {
     ///
     /// # Errors
     /// There are more ports than places for them.
-    pub fn new(config: &Config, translation: &Translation) -> Result<Self, Error> {
+    pub fn new(config: &Config, units: &Units) -> Result<Self, Error> {
         let mut bus = Self {
             root: PciRoot::new(),
             ports: Vec::new(),
+            topology: Topology::default(),
             next_device: 0,
         };
         let devfn = bus.next_devfn("the host bridge")?;
@@ -51,13 +62,14 @@ impl PciBus {
             let function = RootPort::new(
                 RootPortConfig { slot, hotplug },
                 Arc::new(Requester::default()),
-                translation.messages(),
+                units.behind(Some(&port.id)).messages(),
             );
             let devfn = bus.next_devfn(&port.id)?;
             bus.root
                 .add_port(devfn, Arc::clone(&function))
                 .map_err(|e| Error::Bug(e.to_string()))?;
             bus.ports.push((port.id.clone(), function));
+            bus.topology.ports.push(devfn);
         }
         Ok(bus)
     }
@@ -66,6 +78,17 @@ impl PciBus {
     #[cfg(test)]
     pub fn root(&self) -> &Arc<PciRoot> {
         &self.root
+    }
+
+    /// What is on the root bus so far.
+    #[must_use]
+    pub const fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The integrated device `devfn` can cache translations.
+    pub fn note_translation_cache(&mut self, devfn: u8) {
+        self.topology.caches.push(devfn);
     }
 
     /// What a device on `bus` says of itself: on the root bus it is integrated, below a port an endpoint.
@@ -77,7 +100,8 @@ impl PciBus {
         }
     }
 
-    /// Puts a device below the root port `bus`, or on the root bus without one.
+    /// Puts a device below the root port `bus`, or on the root bus without one; its device and function number on the root
+    /// bus, if it is there.
     ///
     /// # Errors
     /// There is no such port, it is taken, or the root bus is full.
@@ -86,11 +110,12 @@ impl PciBus {
         name: &str,
         bus: Option<&String>,
         function: Arc<dyn PciFunction>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<u8>, Error> {
         let Some(id) = bus else {
             let devfn = self.next_devfn(name)?;
             let added = self.root.add(devfn, function);
-            return added.map_err(|e| Error::Bug(e.to_string()));
+            added.map_err(|e| Error::Bug(e.to_string()))?;
+            return Ok(Some(devfn));
         };
         let Some((_, port)) = self.ports.iter().find(|(port, _)| port == id) else {
             return Err(Error::Config(format!(
@@ -104,7 +129,7 @@ impl PciBus {
         }
         port.insert(0, function);
         self.root.refresh();
-        Ok(())
+        Ok(None)
     }
 
     /// Puts the root on the buses of the board, connects the interrupt pins and does what firmware does. The second value

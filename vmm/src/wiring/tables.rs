@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The ACPI tables of what was wired.
 
-use super::ioapic;
-use super::iommu::Translation;
-use super::pci::{LAST_BUS, Windows};
+use super::iommu::Units;
+use super::pci::{LAST_BUS, Topology, Windows};
+use super::{dmar, ioapic};
 use crate::acpi::{self, AcpiConfig, EcamInfo, IntxRoute, IoapicInfo, PciWindows, PowerInfo};
 use crate::board::Board;
 use crate::error::Error;
 use crate::layout;
 use devices::pci::firmware;
 use devices::power::SLEEP_TYPE_SOFT_OFF;
-use iommu::dmar::{Dmar, Drhd, PathElement, Scope, ScopeKind, Structure};
-use iommu::unit::Unit;
 use std::ops::{Range, RangeInclusive};
 
 /// Resets the machine when written to the reset control register: a hard reset.
@@ -20,8 +18,8 @@ const HARD_RESET: u8 = 6;
 /// Puts the tables into the board's firmware area.
 ///
 /// # Errors
-/// They do not fit.
-pub fn install(board: &mut Board, translation: &Translation) -> Result<(), Error> {
+/// They do not fit, or the configuration has units or devices described that it does not have.
+pub fn install(board: &mut Board, units: &Units, topology: &Topology) -> Result<(), Error> {
     let config = AcpiConfig {
         area: layout::FIRMWARE_TABLES.0
             ..=layout::FIRMWARE_TABLES.0 + layout::FIRMWARE_TABLES_SIZE - 1,
@@ -51,38 +49,12 @@ pub fn install(board: &mut Board, translation: &Translation) -> Result<(), Error
             s5_sleep_type: SLEEP_TYPE_SOFT_OFF,
             pvpanic_port: layout::PVPANIC_PORT,
         },
-        dmar: translation.unit().map(|unit| dmar(unit)),
+        dmar: dmar::table(&board.config, units, topology)?,
     };
     let (rsdp, image) = acpi::tables(&config)?;
     board.tables.push((rsdp, image));
     board.rsdp = Some(rsdp);
     Ok(())
-}
-
-/// One unit for all devices, those that come later included, and for the IOAPIC.
-fn dmar(unit: &Unit) -> Dmar {
-    let (bus, devfn) = (ioapic::SOURCE.bus(), ioapic::SOURCE.devfn());
-    let path = PathElement {
-        device: devfn >> 3,
-        function: devfn & 7,
-    };
-    let ioapic = Scope {
-        kind: ScopeKind::Ioapic,
-        enumeration_id: ioapic::ID,
-        start_bus: bus,
-        path: vec![path],
-    };
-    Dmar {
-        host_address_width: unit.capabilities().host_address_width(),
-        interrupt_remapping: unit.capabilities().interrupt_remapping(),
-        structures: vec![Structure::Drhd(Drhd {
-            segment: 0,
-            registers: layout::VTD,
-            size: 0,
-            include_pci_all: true,
-            scopes: vec![ioapic],
-        })],
-    }
 }
 
 fn windows(windows: &Windows) -> Result<PciWindows, Error> {

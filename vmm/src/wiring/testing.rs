@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A machine without KVM: a kernel that only writes down what it is told, and the parts that stand before it.
 
-use super::iommu::Translation;
+use super::iommu::Units;
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::interrupts::{LocalApics, Processors, Route};
@@ -54,10 +54,10 @@ impl LocalApics for Kernel {
 }
 
 /// The kernel, 16 MiB of RAM, and the way of devices to both.
-pub fn parts(config: &Config) -> (Arc<Kernel>, Arc<Ram>, Translation) {
+pub fn parts(config: &Config) -> (Arc<Kernel>, Arc<Ram>, Units) {
     let kernel = Arc::new(Kernel::default());
     let ram = Arc::new(Ram::from_ranges(&[(GuestAddress(0), 16 << 20)]).unwrap());
     let processors = Processors::new(Arc::clone(&kernel) as _);
-    let translation = Translation::new(config, &ram, PHYS_BITS, &processors).unwrap();
-    (kernel, ram, translation)
+    let units = Units::new(config, &ram, PHYS_BITS, &processors).unwrap();
+    (kernel, ram, units)
 }

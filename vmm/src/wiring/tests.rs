@@ -29,7 +29,7 @@ fn set(unit: &Unit, offset: u64, value: u32) {
     unit.write(offset, &value.to_le_bytes());
 }
 
-/// Turns translation on with a root table of zeroes at 1 MiB: SRTP, then TE.
+/// Turns units on with a root table of zeroes at 1 MiB: SRTP, then TE.
 fn block_everything(unit: &Unit) {
     unit.write(0x20, &0x10_0000u64.to_le_bytes());
     set(unit, 0x18, 1 << 30);
@@ -38,9 +38,9 @@ fn block_everything(unit: &Unit) {
 
 #[test]
 fn dma_without_a_unit_reaches_memory_at_the_same_address() {
-    let (_, ram, translation) = parts(&config(&["--iommu", "off"]));
-    assert!(translation.unit().is_none());
-    let space = translation.dma_space(&master(8));
+    let (_, ram, units) = parts(&config(&["--iommu", "off"]));
+    assert!(units.root().unit().is_none());
+    let space = units.root().dma_space(&master(8));
     space.section().write(Iova(0x1234), b"remora").unwrap();
     let mut seen = [0; 6];
     iommu::memory::PhysMem::read(&*ram, GuestAddress(0x1234), &mut seen).unwrap();
@@ -49,15 +49,15 @@ fn dma_without_a_unit_reaches_memory_at_the_same_address() {
 
 #[test]
 fn dma_and_messages_go_through_the_unit() {
-    let (kernel, _, translation) = parts(&config(&[]));
-    let unit = Arc::clone(translation.unit().unwrap());
-    let (requester, space) = (master(8), translation.dma_space(&master(8)));
+    let (kernel, _, units) = parts(&config(&[]));
+    let unit = Arc::clone(units.root().unit().unwrap());
+    let (requester, space) = (master(8), units.root().dma_space(&master(8)));
     space.section().write(Iova(0x1234), b"remora").unwrap();
     block_everything(&unit);
     assert!(space.section().write(Iova(0x1234), b"remora").is_err());
     assert_eq!(unit.counters().faults_total(), 1);
 
-    let messages: Arc<dyn MsiSender> = translation.messages();
+    let messages: Arc<dyn MsiSender> = units.root().messages();
     messages.send(&requester, REMAPPABLE);
     assert_eq!(kernel.take_signals(), [REMAPPABLE]);
     // An interrupt table of zeroes at 2 MiB: SIRTP, then IRE.
@@ -72,11 +72,11 @@ fn dma_and_messages_go_through_the_unit() {
 /// Lets the first dmatest on the bus touch the page at 1 MiB, as its PASID 1 if `pasid`; the command's status.
 fn touch_by_dmatest(options: &[&str], blocked: bool, pasid: bool) -> u32 {
     let config = config(options);
-    let (_, _, translation) = parts(&config);
-    let mut bus = PciBus::new(&config, &translation).unwrap();
-    dmatest::add(&config, &translation, &mut bus).unwrap();
+    let (_, _, units) = parts(&config);
+    let mut bus = PciBus::new(&config, &units).unwrap();
+    dmatest::add(&config, &units, &mut bus).unwrap();
     if blocked {
-        block_everything(translation.unit().unwrap());
+        block_everything(units.root().unit().unwrap());
     }
     let slots = bus.root().slots();
     let (_, slot) = slots.iter().find(|(devfn, _)| *devfn == 0x08).unwrap();
@@ -118,11 +118,11 @@ fn dmatest_goes_through_the_unit_and_has_no_pasids_without() {
 fn devices_stand_in_the_order_of_the_options() {
     let options = ["--root-port", "id=p", "--rng", "--edu", "--dmatest"];
     let config = config(&options);
-    let (_, _, translation) = parts(&config);
-    let mut bus = PciBus::new(&config, &translation).unwrap();
-    virtio::add(&config, &translation, &mut bus).unwrap();
-    edu::add(&config, &translation, &mut bus).unwrap();
-    dmatest::add(&config, &translation, &mut bus).unwrap();
+    let (_, _, units) = parts(&config);
+    let mut bus = PciBus::new(&config, &units).unwrap();
+    virtio::add(&config, &units, &mut bus).unwrap();
+    edu::add(&config, &units, &mut bus).unwrap();
+    dmatest::add(&config, &units, &mut bus).unwrap();
     let ids: Vec<(u8, u32)> = bus
         .root()
         .slots()
@@ -148,8 +148,8 @@ fn devices_stand_in_the_order_of_the_options() {
 #[test]
 fn port_takes_one_device() {
     let config = config(&["--root-port", "id=p"]);
-    let (_, _, translation) = parts(&config);
-    let mut bus = PciBus::new(&config, &translation).unwrap();
+    let (_, _, units) = parts(&config);
+    let mut bus = PciBus::new(&config, &units).unwrap();
     let port = "p".to_owned();
     bus.add("a", Some(&port), HostBridge::new()).unwrap();
     let error = bus.add("b", Some(&port), HostBridge::new()).unwrap_err();
@@ -159,8 +159,8 @@ fn port_takes_one_device() {
 #[test]
 fn port_that_is_not_there_is_named() {
     let config = config(&[]);
-    let (_, _, translation) = parts(&config);
-    let mut bus = PciBus::new(&config, &translation).unwrap();
+    let (_, _, units) = parts(&config);
+    let mut bus = PciBus::new(&config, &units).unwrap();
     let port = "q".to_owned();
     let error = bus.add("disk0", Some(&port), HostBridge::new());
     let text = error.unwrap_err().to_string();
@@ -170,8 +170,8 @@ fn port_that_is_not_there_is_named() {
 #[test]
 fn root_bus_takes_31_devices_besides_the_bridge() {
     let config = config(&[]);
-    let (_, _, translation) = parts(&config);
-    let mut bus = PciBus::new(&config, &translation).unwrap();
+    let (_, _, units) = parts(&config);
+    let mut bus = PciBus::new(&config, &units).unwrap();
     for _ in 0..31 {
         bus.add("d", None, HostBridge::new()).unwrap();
     }
@@ -190,13 +190,65 @@ fn window_above_4_gib_stays_within_the_unit() {
 #[test]
 fn disk_image_that_is_not_there_is_a_file_error() {
     let config = config(&["--disk", "/nonexistent/image"]);
-    let (_, _, translation) = parts(&config);
-    let mut bus = PciBus::new(&config, &translation).unwrap();
-    let error = virtio::add(&config, &translation, &mut bus).unwrap_err();
+    let (_, _, units) = parts(&config);
+    let mut bus = PciBus::new(&config, &units).unwrap();
+    let error = virtio::add(&config, &units, &mut bus).unwrap_err();
     assert!(
         error
             .to_string()
             .contains("disk image /nonexistent/image: No such file"),
         "{error}"
     );
+}
+
+#[test]
+fn ports_are_shared_out_among_the_further_units_in_their_order() {
+    let share = |units: usize, ports: usize| -> Vec<usize> {
+        let mut options = vec![format!("--iommu=units={units}")];
+        options.extend((0..ports).map(|port| format!("--root-port=id=p{port}")));
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let (_, _, all) = parts(&config(&options));
+        assert_eq!(all.units().count(), units);
+        (0..ports).map(|port| all.unit_of_port(port)).collect()
+    };
+    assert_eq!(share(1, 2), [0, 0]);
+    assert_eq!(share(2, 1), [1]);
+    assert_eq!(share(2, 3), [1, 1, 1]);
+    assert_eq!(share(3, 2), [1, 2]);
+    assert_eq!(share(3, 5), [1, 1, 1, 2, 2]);
+    assert_eq!(share(4, 5), [1, 1, 2, 2, 3]);
+}
+
+#[test]
+fn device_below_a_port_goes_through_the_unit_of_the_port_alone() {
+    let options = ["--iommu=units=2", "--root-port=id=p", "--root-port=id=q"];
+    let (kernel, _, units) = parts(&config(&options));
+    let each: Vec<&Arc<Unit>> = units.units().collect();
+    let faults = || {
+        (
+            each[0].counters().faults_total(),
+            each[1].counters().faults_total(),
+        )
+    };
+    let below = units.behind(Some(&"q".to_owned()));
+    let (root_space, space) = (
+        units.root().dma_space(&master(8)),
+        below.dma_space(&master(0x200)),
+    );
+    let touch = |space: &iommu::dma::DmaSpace| space.section().write(Iova(0x1234), b"remora");
+
+    block_everything(each[1]);
+    touch(&root_space).unwrap();
+    assert!(touch(&space).is_err());
+    assert_eq!(faults(), (0, 1));
+
+    // An interrupt table of zeroes at 2 MiB: SIRTP, then IRE, for the second unit only.
+    each[1].write(0xb8, &0x20_000fu64.to_le_bytes());
+    set(each[1], 0x18, 1 << 31 | 1 << 24);
+    set(each[1], 0x18, 1 << 31 | 1 << 25);
+    below.messages().send(&master(0x200), REMAPPABLE);
+    assert_eq!(faults(), (0, 2));
+    assert!(kernel.take_signals().is_empty());
+    units.root().messages().send(&master(8), REMAPPABLE);
+    assert_eq!(kernel.take_signals(), [REMAPPABLE]);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Disks, network cards, shared directories and the entropy source.
 
-use super::iommu::Translation;
+use super::iommu::Units;
 use super::pci::PciBus;
 use crate::config::{Config, DiskConfig, NetConfig, ShareConfig};
 use crate::error::Error;
@@ -19,12 +19,13 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// A file or a host resource of a device cannot be had, or the device has no place.
-pub fn add(config: &Config, translation: &Translation, bus: &mut PciBus) -> Result<(), Error> {
+pub fn add(config: &Config, units: &Units, bus: &mut PciBus) -> Result<(), Error> {
     let mut add = |name: &str, port: Option<&String>, device: Box<dyn VirtioDevice>| {
+        let translation = units.behind(port);
         let space = translation.dma_space(&Arc::new(Requester::default()));
         let place = PciBus::device_type(port);
         let function = VirtioPci::new(device, place, space, translation.messages());
-        bus.add(name, port, function)
+        bus.add(name, port, function).map(|_| ())
     };
     for (number, config) in config.disks.iter().enumerate() {
         let name = config.id.clone();

@@ -16,10 +16,10 @@ fn program(wired: &Wired, pin: u8, entry: u64) {
     }
 }
 
-fn wired(options: &[&str]) -> (Arc<Kernel>, Arc<Ram>, Translation, Wired) {
-    let (kernel, ram, translation) = parts(&config(options));
-    let wired = Wired::new(&translation, Arc::clone(&kernel) as _);
-    (kernel, ram, translation, wired)
+fn wired(options: &[&str]) -> (Arc<Kernel>, Arc<Ram>, Units, Wired) {
+    let (kernel, ram, units) = parts(&config(options));
+    let wired = Wired::new(&units, Arc::clone(&kernel) as _);
+    (kernel, ram, units, wired)
 }
 
 fn message(address: u64, data: u32) -> MsiMessage {
@@ -54,8 +54,8 @@ fn level_interrupt_is_sent_again_at_its_end_while_a_source_asserts_it() {
 
 #[test]
 fn remapped_pin_follows_the_table_entry() {
-    let (kernel, ram, translation, wired) = wired(&[]);
-    let unit = translation.unit().unwrap();
+    let (kernel, ram, units, wired) = wired(&[]);
+    let unit = units.root().unit().unwrap();
     // Entry 5 at 2 MiB: present, level, vector 0x52, APIC id 0x102; source 00:1e.7 must match exactly.
     let entry: u128 = 1 | 1 << 4 | 0x52 << 16 | 0x102 << 32 | 0x00f7 << 64 | 1 << 82;
     let at = GuestAddress(0x20_0000 + 5 * 16);
@@ -84,8 +84,8 @@ fn remapped_pin_follows_the_table_entry() {
 
 #[test]
 fn table_entry_that_becomes_present_without_an_invalidation_has_its_route() {
-    let (kernel, ram, translation, wired) = wired(&[]);
-    let unit = translation.unit().unwrap();
+    let (kernel, ram, units, wired) = wired(&[]);
+    let unit = units.root().unit().unwrap();
     // 65536 entries at 2 MiB, EIME: SIRTP, then IRE. All entries are zero.
     unit.write(0xb8, &0x20_080fu64.to_le_bytes());
     unit.write(0x18, &(1u32 << 24).to_le_bytes());
