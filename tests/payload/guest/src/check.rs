@@ -145,6 +145,10 @@ fn print_fault(fault: Option<Fault>) {
         (" source ", u64::from(fault.source)),
         (" info ", fault.info),
         (" type ", u64::from(fault.access)),
+        (" pasid ", fault.pasid.map_or(u64::MAX, u64::from)),
+        (" at ", u64::from(fault.address_type)),
+        (" exe ", u64::from(fault.execute)),
+        (" priv ", u64::from(fault.privileged)),
     ] {
         out::text(name);
         out::hex(value);

@@ -7,6 +7,8 @@ use crate::arch;
 /// Access type of a DMA fault, as T1 and T2 encode it in the record.
 pub const READ: u8 = 0b10;
 pub const WRITE: u8 = 0b00;
+pub const ATOMIC: u8 = 0b11;
+pub const PAGE_REQUEST: u8 = 0b01;
 
 /// What a record says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,14 @@ pub struct Fault {
     pub info: u64,
     /// T1 in bit 1, T2 in bit 0.
     pub access: u8,
+    /// PASID, where PP is set.
+    pub pasid: Option<u32>,
+    /// AT: 0 untranslated, 1 translation request, 2 translated.
+    pub address_type: u8,
+    /// EXE.
+    pub execute: bool,
+    /// PRIV.
+    pub privileged: bool,
 }
 
 impl Fault {
@@ -26,15 +36,17 @@ impl Fault {
             source,
             info: address & !0xFFF,
             access,
+            pasid: None,
+            address_type: 0,
+            execute: false,
+            privileged: false,
         }
     }
 
     pub fn interrupt(reason: u8, source: u16, index: u64) -> Fault {
         Fault {
-            reason,
-            source,
             info: index << 48,
-            access: 0,
+            ..Fault::dma(reason, source, 0, 0)
         }
     }
 }
@@ -48,15 +60,19 @@ impl Unit {
     /// The record at `index` if its F is set.
     pub fn fault_at(self, index: u64) -> Option<Fault> {
         let at = self.record(index);
-        let top = self.read32(at + 12);
-        let [source_low, source_high, ..] = self.read32(at + 8).to_le_bytes();
-        let [reason, ..] = top.to_le_bytes();
-        let (t1, t2) = (top >> 30 & 1 != 0, self.read32(at + 8) >> 28 & 1 != 0);
+        let (middle, top) = (self.read32(at + 8), self.read32(at + 12));
+        let [source_low, source_high, ..] = middle.to_le_bytes();
+        let [reason, .., flags] = top.to_le_bytes();
+        let (t1, t2) = (top >> 30 & 1 != 0, middle >> 28 & 1 != 0);
         (top >> 31 != 0).then(|| Fault {
             reason,
             source: u16::from_le_bytes([source_low, source_high]),
             info: self.read64(at),
             access: u8::from(t1) << 1 | u8::from(t2),
+            pasid: (middle >> 31 != 0).then_some(top >> 8 & 0xF_FFFF),
+            address_type: flags >> 4 & 3,
+            execute: middle >> 30 & 1 != 0,
+            privileged: middle >> 29 & 1 != 0,
         })
     }
 
