@@ -83,6 +83,8 @@ pub struct Dmar {
     pub base: u64,
     /// Source id of the first IOAPIC in the scopes of the first unit.
     pub ioapic: Option<u16>,
+    /// Width in bits of the addresses that tables may hold.
+    pub host_width: u8,
 }
 
 /// The first DRHD of the DMAR table.
@@ -94,6 +96,7 @@ pub fn dmar() -> Option<Dmar> {
             found = Some(Dmar {
                 base: read64(at + 8),
                 ioapic: ioapic_scope(at, length),
+                host_width: read8(table.address + 36).saturating_add(1),
             });
         }
     });

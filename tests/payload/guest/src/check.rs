@@ -57,9 +57,20 @@ pub fn failure(what: &str, details: &[(&str, u64)]) {
 #[derive(Clone, Copy)]
 pub struct Checks {
     pub group: &'static str,
+    /// What the names of the checks begin with, if anything.
+    variant: &'static str,
 }
 
 impl Checks {
+    pub fn of_group(group: &'static str) -> Checks {
+        Checks { group, variant: "" }
+    }
+
+    /// The same checks on something else.
+    pub fn on(self, variant: &'static str) -> Checks {
+        Checks { variant, ..self }
+    }
+
     /// Whether this check is left out with the oracle in use. For checks whose very attempt would derail what follows.
     pub fn excepted(self, name: &str) -> bool {
         ORACLE_IS_QEMU.load(Ordering::Relaxed) && oracle::excepts(self.group, name)
@@ -70,6 +81,10 @@ impl Checks {
         out::text(": ");
         out::text(self.group);
         out::text(": ");
+        if !self.variant.is_empty() {
+            out::text(self.variant);
+            out::text(": ");
+        }
         out::text(name);
     }
 

@@ -5,7 +5,8 @@
 //! on bus 0, a serial port at 0x3F8, isa-debug-exit at port 0xF4 and 64 MiB of RAM. Each check prints one line, `PASS`,
 //! `FAIL` or `SKIP`; the last line is the sum, and the exit device gets 0 when all was right. Every wait is bounded.
 //!
-//! Words of the command line: names of groups to run (all default groups if none), `edu64` (the `edu` device has a 64-bit
+//! Words of the command line: names of groups to run (those of legacy mode if none), `scalable` (all groups of scalable mode,
+//! which need a `dmatest` device on bus 0 too), `edu64` (the `edu` device has a 64-bit
 //! DMA mask), `oracle=qemu` (leave out what QEMU is known to get wrong).
 //!
 //! The tables and descriptors are written as raw words from the specification: nothing here is shared with the unit's code.
@@ -16,6 +17,7 @@ mod acpi;
 mod arch;
 mod check;
 mod checks;
+mod dmatest;
 mod edu;
 mod interrupts;
 mod ioapic;
@@ -26,13 +28,11 @@ mod out;
 mod pci;
 mod vtd;
 
-use checks::Machine;
+use checks::{Machine, Tables};
 use options::Options;
 use vtd::unit::Unit;
 
 const UNIT_BASE: u64 = 0xFED9_0000;
-/// QEMU's IOAPIC source id, for a machine that has no DMAR table.
-const IOAPIC_SOURCE: u16 = 0xFF00;
 
 /// Entered from the boot code with the address of the multiboot information.
 #[expect(unsafe_code, reason = "the boot code calls this by name")]
@@ -40,9 +40,7 @@ const IOAPIC_SOURCE: u16 = 0xFF00;
 extern "C" fn payload_main(multiboot: u32) -> ! {
     out::init();
     let options = Options::from_multiboot(multiboot);
-    options.reject_unknown(|word| {
-        word == "edu64" || checks::GROUPS.iter().any(|group| group.name == word)
-    });
+    options.reject_unknown(|word| word == "edu64" || checks::knows(word));
     if options.has("oracle=qemu") {
         check::oracle_is_qemu();
     }
@@ -54,26 +52,20 @@ extern "C" fn payload_main(multiboot: u32) -> ! {
         check::finish();
     }
     interrupts::init();
-    let ecam = acpi::ecam();
-    let Some(edu) = edu::Edu::find(ecam) else {
+    let tables = Tables {
+        ecam: acpi::ecam(),
+        dmar: acpi::dmar(),
+    };
+    let Some(edu) = edu::Edu::find(tables.ecam) else {
         check::failure("no edu device with an MSI capability on bus 0", &[]);
         check::finish();
     };
-    let dmar = acpi::dmar();
-    let unit = Unit::new(dmar.map_or(UNIT_BASE, |dmar| dmar.base));
+    let unit = Unit::new(tables.dmar.map_or(UNIT_BASE, |dmar| dmar.base));
     if unit.cap == u64::MAX || unit.cap == 0 {
         check::failure("no VT-d unit:", &[("CAP", unit.cap), ("ECAP", unit.ecap)]);
         check::finish();
     }
-    let machine = Machine {
-        unit,
-        edu,
-        dmar: dmar.is_some(),
-        ecam: ecam.is_some(),
-        ioapic: dmar.and_then(|dmar| dmar.ioapic).unwrap_or(IOAPIC_SOURCE),
-        edu64: options.has("edu64"),
-        apic_id: interrupts::apic_id(),
-    };
+    let machine = Machine::new(unit, edu, &tables, options.has("edu64"));
     checks::run(&machine, &options);
     check::finish()
 }

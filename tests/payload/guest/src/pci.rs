@@ -14,17 +14,27 @@ pub struct Config {
 impl Config {
     /// The function with this vendor and device id on bus 0.
     pub fn find(ecam: Option<u64>, vendor: u16, device: u16) -> Option<Config> {
+        Config::all(ecam, vendor, device).next()
+    }
+
+    /// As `find`, the one in the last slot.
+    pub fn find_last(ecam: Option<u64>, vendor: u16, device: u16) -> Option<Config> {
+        Config::all(ecam, vendor, device).last()
+    }
+
+    fn all(ecam: Option<u64>, vendor: u16, device: u16) -> impl Iterator<Item = Config> {
         let wanted = u32::from(device) << 16 | u32::from(vendor);
         (0..32u16)
-            .map(|slot| Config {
+            .map(move |slot| Config {
                 ecam,
                 source: slot << 3,
             })
-            .find(|config| config.read(0) == wanted)
+            .filter(move |config| config.read(0u16) == wanted)
     }
 
-    /// The double word at `offset` (a multiple of 4).
-    pub fn read(self, offset: u8) -> u32 {
+    /// The double word at `offset` (a multiple of 4). Without ECAM there are the first 256 bytes only.
+    pub fn read(self, offset: impl Into<u16>) -> u32 {
+        let offset = offset.into();
         match self.ecam {
             Some(base) => mem::read32(self.ecam_address(base, offset)),
             None => {
@@ -34,7 +44,8 @@ impl Config {
         }
     }
 
-    pub fn write(self, offset: u8, value: u32) {
+    pub fn write(self, offset: impl Into<u16>, value: u32) {
+        let offset = offset.into();
         match self.ecam {
             Some(base) => mem::write32(self.ecam_address(base, offset), value),
             None => {
@@ -44,17 +55,17 @@ impl Config {
         }
     }
 
-    fn ecam_address(self, base: u64, offset: u8) -> u64 {
-        base + (u64::from(self.source) << 12) + u64::from(offset & 0xFC)
+    fn ecam_address(self, base: u64, offset: u16) -> u64 {
+        base + (u64::from(self.source) << 12) + u64::from(offset & 0xFFC)
     }
 
-    fn port_address(self, offset: u8) -> u32 {
+    fn port_address(self, offset: u16) -> u32 {
         1 << 31 | u32::from(self.source) << 8 | u32::from(offset & 0xFC)
     }
 
     /// Offset of the capability with this id.
     pub fn capability(self, id: u8) -> Option<u8> {
-        let [mut at, ..] = self.read(0x34).to_le_bytes();
+        let [mut at, ..] = self.read(0x34u16).to_le_bytes();
         for _ in 0..48 {
             if at < 0x40 {
                 return None;
@@ -64,6 +75,27 @@ impl Config {
                 return Some(at);
             }
             at = next;
+        }
+        None
+    }
+
+    /// Offset of the extended capability with this id.
+    pub fn extended_capability(self, id: u16) -> Option<u16> {
+        self.ecam?;
+        let mut at = 0x100u16;
+        for _ in 0..64 {
+            let header = self.read(at);
+            if header == 0 || header == u32::MAX {
+                return None;
+            }
+            let [low, high, next_low, next_high] = header.to_le_bytes();
+            if u16::from_le_bytes([low, high]) == id {
+                return Some(at);
+            }
+            at = u16::from_le_bytes([next_low, next_high]) >> 4;
+            if at < 0x100 {
+                return None;
+            }
         }
         None
     }

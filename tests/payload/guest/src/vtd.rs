@@ -4,5 +4,9 @@
 pub mod faults;
 pub mod irte;
 pub mod legacy;
+pub mod page_queue;
+pub mod paging;
 pub mod queue;
+pub mod scalable;
 pub mod unit;
+pub mod wide_queue;

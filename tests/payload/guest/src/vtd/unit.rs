@@ -26,6 +26,20 @@ pub const IEADDR: u64 = 0xA8;
 pub const IEUADDR: u64 = 0xAC;
 pub const IQERCD: u64 = 0xB0;
 pub const IRTA: u64 = 0xB8;
+pub const PQH: u64 = 0xC0;
+pub const PQT: u64 = 0xC8;
+pub const PQA: u64 = 0xD0;
+pub const PRS: u64 = 0xDC;
+pub const PECTL: u64 = 0xE0;
+pub const PEDATA: u64 = 0xE4;
+pub const PEADDR: u64 = 0xE8;
+pub const PEUADDR: u64 = 0xEC;
+
+/// Table modes (RTADDR.TTM).
+pub const LEGACY: u64 = 0b00 << 10;
+pub const SCALABLE: u64 = 0b01 << 10;
+pub const RESERVED_MODE: u64 = 0b10 << 10;
+pub const ABORT: u64 = 0b11 << 10;
 
 /// Bits of GCMD and GSTS.
 pub const TE: u32 = 1 << 31;
@@ -43,6 +57,12 @@ const LEVEL_BITS: u32 = 0x96FF_FFFF;
 pub const PFO: u32 = 1 << 0;
 pub const PPF: u32 = 1 << 1;
 pub const IQE: u32 = 1 << 4;
+pub const ICE: u32 = 1 << 5;
+pub const ITE: u32 = 1 << 6;
+
+/// Bits of PRS.
+pub const PPR: u32 = 1 << 0;
+pub const PRO: u32 = 1 << 1;
 
 /// Interrupt mask and pending, in FECTL and IECTL.
 pub const IM: u32 = 1 << 31;
@@ -143,6 +163,116 @@ impl Unit {
         self.ecap & 1 << 7 != 0
     }
 
+    /// CAP.PI: entries in posted format.
+    pub fn has_posting(self) -> bool {
+        self.cap >> 59 & 1 != 0
+    }
+
+    /// CAP.FS5LP.
+    pub fn has_five_level_first_stage(self) -> bool {
+        self.cap >> 60 & 1 != 0
+    }
+
+    /// CAP.FS1GP.
+    pub fn has_first_stage_gigabyte(self) -> bool {
+        self.cap >> 56 & 1 != 0
+    }
+
+    /// One bit of ECAP.
+    fn offers(self, bit: u32) -> bool {
+        self.ecap >> bit & 1 != 0
+    }
+
+    /// ECAP.SMTS.
+    pub fn has_scalable(self) -> bool {
+        self.offers(43)
+    }
+
+    /// ECAP.FSTS.
+    pub fn has_first_stage(self) -> bool {
+        self.offers(47)
+    }
+
+    /// ECAP.SSTS.
+    pub fn has_second_stage(self) -> bool {
+        self.offers(46)
+    }
+
+    /// ECAP.NEST.
+    pub fn has_nesting(self) -> bool {
+        self.offers(26)
+    }
+
+    /// ECAP.SSADS.
+    pub fn has_second_stage_dirty(self) -> bool {
+        self.offers(45)
+    }
+
+    /// ECAP.SMPWC.
+    pub fn has_coherent_walks(self) -> bool {
+        self.offers(48)
+    }
+
+    /// ECAP.DT.
+    pub fn has_device_tlb(self) -> bool {
+        self.offers(2)
+    }
+
+    /// ECAP.DIT.
+    pub fn has_physical_function(self) -> bool {
+        self.offers(41)
+    }
+
+    /// ECAP.PRS.
+    pub fn has_page_requests(self) -> bool {
+        self.offers(29)
+    }
+
+    /// ECAP.PDS.
+    pub fn has_drain(self) -> bool {
+        self.offers(42)
+    }
+
+    /// ECAP.PASID.
+    pub fn has_pasids(self) -> bool {
+        self.offers(40)
+    }
+
+    /// ECAP.RPS.
+    pub fn has_rid_pasid(self) -> bool {
+        self.offers(49)
+    }
+
+    /// ECAP.RPRIVS.
+    pub fn has_rid_privilege(self) -> bool {
+        self.offers(53)
+    }
+
+    /// ECAP.ERS.
+    pub fn has_execute(self) -> bool {
+        self.offers(30)
+    }
+
+    /// ECAP.SRS.
+    pub fn has_supervisor(self) -> bool {
+        self.offers(31)
+    }
+
+    /// ECAP.EAFS.
+    pub fn has_extended_accessed(self) -> bool {
+        self.offers(34)
+    }
+
+    /// ECAP.NWFS.
+    pub fn has_no_write_flag(self) -> bool {
+        self.offers(33)
+    }
+
+    /// ECAP.ADMS.
+    pub fn has_abort_mode(self) -> bool {
+        self.offers(52)
+    }
+
     pub fn status(self) -> u32 {
         self.read32(GSTS)
     }
@@ -165,7 +295,7 @@ impl Unit {
         arch::poll(arch::SHORT, || self.status() & bit == 0)
     }
 
-    /// Makes `root` the root table (SRTP), legacy mode.
+    /// Makes `root` the root table (SRTP); the table mode is part of it, 0 for legacy mode.
     pub fn set_root(self, root: u64) -> bool {
         self.write64(RTADDR, root);
         self.set(SRTP)
@@ -204,6 +334,10 @@ impl Unit {
         }
         self.write32(FECTL, IM);
         self.write32(IECTL, IM);
+        if self.has_page_requests() {
+            self.write32(PECTL, IM);
+            self.write32(PRS, PPR | PRO);
+        }
         self.clear_faults();
         if self.status() & QIE != 0 {
             arch::poll(arch::SHORT, || self.read32(IQH) == self.read32(IQT));

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Scalable mode, with `edu` (requests without PASID) and `dmatest` (all kinds of requests) as the devices.
+//!
+//! What the unit does not offer is skipped by name, so that the same checks run on units of different stages and widths.
+
+mod bench;
+mod descriptor_errors;
+mod descriptors;
+mod directories;
+mod lookup;
+mod registers;
+mod rid_pasid;
+
+use super::Machine;
+use crate::check::Checks;
+
+/// A row of the groups.
+type Row = (&'static str, fn(&Machine, Checks));
+
+/// The groups in the order in which they run. The first sees reset values.
+pub const GROUPS: &[Row] = &[
+    ("sm-registers", registers::run),
+    ("sm-descriptors", descriptors::run),
+    ("sm-descriptor-errors", descriptor_errors::run),
+    ("sm-lookup", lookup::run),
+    ("sm-directories", directories::run),
+    ("sm-rid-pasid", rid_pasid::run),
+];
