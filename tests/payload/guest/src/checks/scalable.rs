@@ -7,9 +7,14 @@ mod bench;
 mod descriptor_errors;
 mod descriptors;
 mod directories;
+mod first_stage;
+mod first_stage_rights;
 mod lookup;
+mod nested;
+mod pass_through;
 mod registers;
 mod rid_pasid;
+mod second_stage;
 
 use super::Machine;
 use crate::check::Checks;
@@ -25,4 +30,9 @@ pub const GROUPS: &[Row] = &[
     ("sm-lookup", lookup::run),
     ("sm-directories", directories::run),
     ("sm-rid-pasid", rid_pasid::run),
+    ("sm-first-stage", first_stage::run),
+    ("sm-first-stage-rights", first_stage_rights::run),
+    ("sm-second-stage", second_stage::run),
+    ("sm-nested", nested::run),
+    ("sm-pass-through", pass_through::run),
 ];
