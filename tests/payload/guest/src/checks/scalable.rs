@@ -9,8 +9,10 @@ mod descriptors;
 mod directories;
 mod first_stage;
 mod first_stage_rights;
+mod invalidation;
 mod lookup;
 mod nested;
+mod pasid_cache;
 mod pass_through;
 mod registers;
 mod rid_pasid;
@@ -35,4 +37,6 @@ pub const GROUPS: &[Row] = &[
     ("sm-second-stage", second_stage::run),
     ("sm-nested", nested::run),
     ("sm-pass-through", pass_through::run),
+    ("sm-pasid-cache", pasid_cache::run),
+    ("sm-invalidation", invalidation::run),
 ];
