@@ -3,15 +3,18 @@
 //!
 //! What the unit does not offer is skipped by name, so that the same checks run on units of different stages and widths.
 
+mod ats;
 mod bench;
 mod descriptor_errors;
 mod descriptors;
+mod device_tlb;
 mod directories;
 mod first_stage;
 mod first_stage_rights;
 mod invalidation;
 mod lookup;
 mod nested;
+mod page_requests;
 mod pasid_cache;
 mod pass_through;
 mod registers;
@@ -39,4 +42,7 @@ pub const GROUPS: &[Row] = &[
     ("sm-pass-through", pass_through::run),
     ("sm-pasid-cache", pasid_cache::run),
     ("sm-invalidation", invalidation::run),
+    ("sm-ats", ats::run),
+    ("sm-device-tlb", device_tlb::run),
+    ("sm-page-requests", page_requests::run),
 ];
