@@ -13,10 +13,12 @@ mod first_stage;
 mod first_stage_rights;
 mod invalidation;
 mod lookup;
+mod modes;
 mod nested;
 mod page_requests;
 mod pasid_cache;
 mod pass_through;
+mod posted;
 mod registers;
 mod rid_pasid;
 mod second_stage;
@@ -45,4 +47,6 @@ pub const GROUPS: &[Row] = &[
     ("sm-ats", ats::run),
     ("sm-device-tlb", device_tlb::run),
     ("sm-page-requests", page_requests::run),
+    ("sm-modes", modes::run),
+    ("sm-posted", posted::run),
 ];
