@@ -4,7 +4,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::lab::{Ended, Lab};
 
@@ -22,8 +22,13 @@ pub const UNIT_TAKEN_OVER: &[&str] = &[
 
 /// Fails unless the guest's kernel took the unit over and its script came to its end without a failure.
 pub fn guest_did_well(console: &Ended) -> Result<()> {
+    guest_did_well_saying(console, UNIT_TAKEN_OVER)
+}
+
+/// As [`guest_did_well`], with `lines` in place of those that tell of one unit.
+pub fn guest_did_well_saying(console: &Ended, lines: &[&str]) -> Result<()> {
     console.expect_status(0)?;
-    for line in UNIT_TAKEN_OVER {
+    for line in lines {
         console.expect(line)?;
     }
     console.expect("guest: script ended with status 0")?;
@@ -60,6 +65,14 @@ impl Report {
             .with_context(|| format!("reading the result {}", path.display()))?;
         let value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
         Ok(Self(value))
+    }
+
+    /// What it says of unit `number` of several.
+    pub fn of_unit(&self, number: usize) -> Result<Self> {
+        match &self.0["unit"]["units"][number] {
+            Value::Null => bail!("no unit {number} in {}", self.0),
+            unit => Ok(Self(json!({ "unit": unit }))),
+        }
     }
 
     /// One of the unit's counters.

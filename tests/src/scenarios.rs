@@ -31,6 +31,7 @@ mod reboot;
 mod scalable;
 mod share;
 mod timeout;
+mod two_units;
 
 /// All scenarios.
 pub const ALL: &[&Scenario] = &[
@@ -55,6 +56,7 @@ pub const ALL: &[&Scenario] = &[
     &scalable::SECOND_STAGE,
     &scalable::FIRST_STAGE,
     &scalable::FIVE_LEVEL,
+    &two_units::SCENARIO,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
     &guest_hypervisor::SCENARIO,

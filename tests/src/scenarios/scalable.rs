@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::evidence::registers;
+use crate::evidence::{UNIT_TAKEN_OVER, registers};
 use crate::lab::{Ended, Lab};
 use crate::scenario::{Scenario, Verdict};
 use crate::traffic::Traffic;
@@ -133,6 +133,7 @@ fn check(lab: &mut Lab<'_>, mode: &Mode) -> Result<()> {
         disk_port: "",
         net_port: "",
         script: SCRIPT,
+        taken_over: UNIT_TAKEN_OVER,
     };
     let (console, report) = traffic.run(lab)?;
     check_registers(&console, mode)?;
