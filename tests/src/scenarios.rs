@@ -25,7 +25,7 @@ mod kill;
 mod lab_qemu_l2;
 mod lab_self;
 mod panic;
-mod payload_vtd;
+mod payload;
 mod poweroff;
 mod reboot;
 mod scalable;
@@ -46,7 +46,8 @@ pub const ALL: &[&Scenario] = &[
     &share::SCENARIO,
     &intremap::SCENARIO,
     &edu_fault::SCENARIO,
-    &payload_vtd::SCENARIO,
+    &payload::VTD,
+    &payload::SCALABLE,
     &guest_vfio::TYPE1,
     &guest_vfio::IOMMUFD,
     &guest_pasid::SCENARIO,
