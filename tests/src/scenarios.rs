@@ -14,6 +14,7 @@ mod dma_blk;
 mod dma_net;
 mod edu_fault;
 mod expect;
+mod faults;
 mod guest_hypervisor;
 mod guest_nested;
 mod guest_pasid;
@@ -48,6 +49,7 @@ pub const ALL: &[&Scenario] = &[
     &edu_fault::SCENARIO,
     &payload::VTD,
     &payload::SCALABLE,
+    &faults::SCENARIO,
     &guest_vfio::TYPE1,
     &guest_vfio::IOMMUFD,
     &guest_pasid::SCENARIO,

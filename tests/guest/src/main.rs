@@ -3,6 +3,7 @@
 
 mod blkcheck;
 mod dmatest;
+mod faults;
 mod ioctl;
 mod iommufd;
 mod kexec;
@@ -21,6 +22,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
 guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first]
+guest-tools faults GROUP ROOT INTERRUPTS
 guest-tools kexec now|crash KERNEL INITRD CMDLINE
 guest-tools netcheck send HOST:PORT MEBIBYTES SEED
 guest-tools netcheck receive PORT MEBIBYTES SEED
@@ -43,6 +45,7 @@ fn run() -> Result<u8> {
     match words.split_first() {
         Some((&"blkcheck", rest)) => blkcheck::run(rest).map(|()| 0),
         Some((&"dmatest", rest)) => dmatest::run(rest).map(|()| 0),
+        Some((&"faults", rest)) => faults::run(rest).map(|()| 0),
         Some((&"kexec", rest)) => kexec::run(rest).map(|()| 0),
         Some((&"netcheck", rest)) => netcheck::run(rest).map(|()| 0),
         Some((&"supervise", rest)) => supervise::run(rest),
