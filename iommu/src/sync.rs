@@ -6,9 +6,11 @@
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(test))]
 pub(crate) use std::sync::{Mutex, RwLock, RwLockReadGuard};
+#[cfg(not(test))]
+pub(crate) use std::thread::yield_now;
 
 #[cfg(test)]
-pub(crate) use explored::{AtomicU64, Mutex, RwLock, explore, step};
+pub(crate) use explored::{AtomicU64, Mutex, RwLock, explore, step, yield_now};
 #[cfg(test)]
 pub(crate) use std::sync::RwLockReadGuard;
 #[cfg(test)]

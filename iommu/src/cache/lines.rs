@@ -3,15 +3,14 @@
 //!
 //! A hit takes no lock and writes nothing. Each set carries a sequence number that is odd while the set changes; a reader
 //! that saw it odd or changed reports a miss, which is always right. Writers of a set hold the lock that it shares with
-//! others.
+//! others; who finds it held does not insert, for nothing has to be remembered.
 //!
 //! Stale results: whoever is going to read tables takes a [`Stamp`] before the first read, and hands it in with the
 //! result. [`Lines::start_drop`] outdates all stamps before it drops anything, and both the comparison of the stamp and
 //! the dropping of a line happen under the set's lock. So a result read before an invalidation is either in the table when
 //! the drop reaches its set, and is dropped, or comes later and is refused.
 
-use crate::sync::{AtomicU64, Mutex, Ordering, fence};
-use std::sync::{MutexGuard, PoisonError};
+use crate::sync::{AtomicU64, Ordering, fence, yield_now};
 
 /// Lines of a set.
 const WAYS: usize = 4;
@@ -27,16 +26,65 @@ pub(crate) struct Stamp(u64);
 pub(crate) struct Lines<const TAG: usize, const VALUE: usize> {
     generation: AtomicU64,
     sets: Box<[Set<TAG, VALUE>]>,
-    writers: Box<[Mutex<Writer>]>,
+    writers: Box<[Writer]>,
 }
 
-/// What the lock of a group of sets protects beside the sets.
+/// The lock of a group of sets, and what it protects beside them.
+///
+/// It is held for some dozens of instructions and waited for only by drops, so that waiting is trying again. Giving it back
+/// is a plain store, which a lock that others sleep on cannot have.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 struct Writer {
-    /// The way that is replaced next when a set is full.
-    victim: usize,
+    /// 1 while a thread holds the lock.
+    held: AtomicU64,
+    /// The way that is replaced next when a set is full, to be taken modulo the ways.
+    victim: AtomicU64,
     /// Lines in use.
-    used: usize,
+    used: AtomicU64,
+}
+
+/// The lock, held.
+struct Writing<'a>(&'a Writer);
+
+impl Writer {
+    fn try_lock(&self) -> Option<Writing<'_>> {
+        self.held
+            .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .ok()
+            .map(|_| Writing(self))
+    }
+
+    fn lock(&self) -> Writing<'_> {
+        loop {
+            if let Some(writing) = self.try_lock() {
+                return writing;
+            }
+            yield_now();
+        }
+    }
+}
+
+impl Writing<'_> {
+    fn used(&self) -> u64 {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    fn set_used(&self, used: u64) {
+        self.0.used.store(used, Ordering::Relaxed);
+    }
+
+    fn next_victim(&self) -> usize {
+        let victim = self.0.victim.load(Ordering::Relaxed).wrapping_add(1);
+        self.0.victim.store(victim, Ordering::Relaxed);
+        usize::try_from(victim).unwrap_or(0) % WAYS
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.held.store(0, Ordering::Release);
+    }
 }
 
 /// Aligned so that a lookup touches as few cache lines as can be.
@@ -63,7 +111,7 @@ impl<const TAG: usize, const VALUE: usize> Lines<TAG, VALUE> {
         Self {
             generation: AtomicU64::new(0),
             sets: (0..sets).map(|_| Set::new()).collect(),
-            writers: (0..WRITERS).map(|_| Mutex::default()).collect(),
+            writers: (0..WRITERS).map(|_| Writer::default()).collect(),
         }
     }
 
@@ -83,24 +131,25 @@ impl<const TAG: usize, const VALUE: usize> Lines<TAG, VALUE> {
         self.sets.get(self.index(tag))?.get(tag)
     }
 
-    /// Keeps `value` for `tag`, unless something was dropped since `stamp`.
+    /// Keeps `value` for `tag`, unless something was dropped since `stamp` or another thread writes right now.
     pub(crate) fn insert(&self, stamp: Stamp, tag: &[u64; TAG], value: [u64; VALUE]) {
         let index = self.index(tag);
         let Some(set) = self.sets.get(index) else {
             return;
         };
-        let mut writer = self.writer(index);
+        let Some(writing) = self.writer(index).try_lock() else {
+            return;
+        };
         if self.stamp() != stamp {
             return;
         }
-        let way = if let Some(way) = set.position(|held| held == tag) {
+        let way = if let Some(way) = set.position(|way| way.is(tag)) {
             way
-        } else if let Some(way) = set.position(|held| held[0] == 0) {
-            writer.used += 1;
+        } else if let Some(way) = set.position(Way::is_free) {
+            writing.set_used(writing.used() + 1);
             way
         } else {
-            writer.victim = (writer.victim + 1) % WAYS;
-            writer.victim
+            writing.next_victim()
         };
         set.write(way, tag, &value);
     }
@@ -112,10 +161,8 @@ impl<const TAG: usize, const VALUE: usize> Lines<TAG, VALUE> {
         Dropper(self)
     }
 
-    fn writer(&self, index: usize) -> MutexGuard<'_, Writer> {
-        self.writers[index % WRITERS]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn writer(&self, index: usize) -> &Writer {
+        &self.writers[index % WRITERS]
     }
 
     fn index(&self, tag: &[u64; TAG]) -> usize {
@@ -139,12 +186,12 @@ impl<const TAG: usize, const VALUE: usize> Dropper<'_, TAG, VALUE> {
         let Some(set) = self.0.sets.get(index) else {
             return 0;
         };
-        let mut writer = self.0.writer(index);
-        let Some(way) = set.position(|held| held == tag) else {
+        let writing = self.0.writer(index).lock();
+        let Some(way) = set.position(|way| way.is(tag)) else {
             return 0;
         };
         set.write(way, &[0; TAG], &[0; VALUE]);
-        writer.used -= 1;
+        writing.set_used(writing.used() - 1);
         1
     }
 
@@ -152,16 +199,16 @@ impl<const TAG: usize, const VALUE: usize> Dropper<'_, TAG, VALUE> {
     pub(crate) fn matching(&self, named: impl Fn(&[u64; TAG], &[u64; VALUE]) -> bool) -> u64 {
         let mut dropped = 0;
         for first in 0..WRITERS.min(self.0.sets.len()) {
-            let mut writer = self.0.writer(first);
+            let writing = self.0.writer(first).lock();
             let sets = self.0.sets.iter().skip(first).step_by(WRITERS);
             for (set, way) in sets.flat_map(|set| (0..WAYS).map(move |way| (set, way))) {
-                if writer.used == 0 {
+                if writing.used() == 0 {
                     break;
                 }
                 let tag = set.ways[way].tag();
                 if tag[0] != 0 && named(&tag, &set.ways[way].value()) {
                     set.write(way, &[0; TAG], &[0; VALUE]);
-                    writer.used -= 1;
+                    writing.set_used(writing.used() - 1);
                     dropped += 1;
                 }
             }
@@ -197,9 +244,9 @@ impl<const TAG: usize, const VALUE: usize> Set<TAG, VALUE> {
         (self.sequence.load(Ordering::Relaxed) == before).then_some(value)
     }
 
-    /// The first way whose tag `wanted` accepts. For holders of the set's lock.
-    fn position(&self, wanted: impl Fn(&[u64; TAG]) -> bool) -> Option<usize> {
-        self.ways.iter().position(|way| wanted(&way.tag()))
+    /// The first way that `wanted` accepts. For holders of the set's lock.
+    fn position(&self, wanted: impl Fn(&Way<TAG, VALUE>) -> bool) -> Option<usize> {
+        self.ways.iter().position(wanted)
     }
 
     /// Changes a way. For holders of the set's lock.
@@ -222,10 +269,12 @@ impl<const TAG: usize, const VALUE: usize> Set<TAG, VALUE> {
 
 impl<const TAG: usize, const VALUE: usize> Way<TAG, VALUE> {
     fn is(&self, tag: &[u64; TAG]) -> bool {
-        self.tag
-            .iter()
-            .zip(tag)
-            .all(|(held, word)| held.load(Ordering::Relaxed) == *word)
+        // The last word first: the first ones are shared by many lines.
+        (self.tag.iter().zip(tag).rev()).all(|(held, word)| held.load(Ordering::Relaxed) == *word)
+    }
+
+    fn is_free(&self) -> bool {
+        self.tag[0].load(Ordering::Relaxed) == 0
     }
 
     fn tag(&self) -> [u64; TAG] {

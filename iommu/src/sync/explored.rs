@@ -35,6 +35,15 @@ pub(crate) fn step() {
     }
 }
 
+/// [`std::thread::yield_now`].
+pub(crate) fn yield_now() {
+    if EXPLORING.get() {
+        step();
+    } else {
+        std::thread::yield_now();
+    }
+}
+
 fn acquire<G>(
     mut attempt: impl FnMut() -> Result<G, TryLockError<G>>,
     wait: impl FnOnce() -> LockResult<G>,
@@ -99,6 +108,17 @@ impl AtomicU64 {
     pub(crate) fn store(&self, value: u64, order: Ordering) {
         step();
         self.0.store(value, order);
+    }
+
+    pub(crate) fn compare_exchange(
+        &self,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        step();
+        self.0.compare_exchange(current, new, success, failure)
     }
 
     pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
