@@ -4,6 +4,7 @@
 use crate::fault::{Fault, FaultReason};
 use crate::invalidation::Invalidation;
 use crate::translator::TranslatorCounters;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A snapshot of the unit's counters.
@@ -87,8 +88,22 @@ struct Shard(AtomicU64);
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// The number of the thread, which no other thread ever has.
-    static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+    /// The number of the thread, which no other thread ever has, once it is asked for.
+    static THREAD: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+fn thread() -> usize {
+    let thread = THREAD.get();
+    if thread != usize::MAX {
+        return thread;
+    }
+    first_of_thread()
+}
+
+#[cold]
+fn first_of_thread() -> usize {
+    THREAD.set(THREADS.fetch_add(1, Ordering::Relaxed));
+    THREAD.get()
 }
 
 impl ShardedCounter {
@@ -101,8 +116,7 @@ impl ShardedCounter {
     /// Adds `amount`.
     #[inline]
     pub(crate) fn add_many(&self, amount: u64) {
-        let thread = THREAD.with(|thread| *thread);
-        match self.owned.get(thread) {
+        match self.owned.get(thread()) {
             // Nobody else writes it.
             Some(Shard(count)) => {
                 let sum = count.load(Ordering::Relaxed).wrapping_add(amount);
