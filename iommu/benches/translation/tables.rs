@@ -118,5 +118,10 @@ pub fn translator(ram: &Arc<Ram>, kind: Kind) -> Translator {
 
 /// A read of `page`.
 pub const fn read_of(page: u64) -> Request {
-    Request::untranslated(DEVICE, Iova(page << 12 | 0x10), Access::Read)
+    Request::untranslated(DEVICE, address(page), Access::Read)
+}
+
+/// An address in `page`.
+pub const fn address(page: u64) -> Iova {
+    Iova(page << 12 | 0x10)
 }

@@ -106,7 +106,7 @@ impl Helper {
             Task::Control => (last + 1) | 1,
         };
         self.asked.store(number, Ordering::Release);
-        wait(|| self.answered.load(Ordering::Acquire) == number);
+        wait_idle(|| self.answered.load(Ordering::Acquire) == number);
         let start = Instant::now();
         self.started.store(number, Ordering::Release);
         slice(0);
@@ -118,7 +118,7 @@ impl Helper {
         let mut last = 0;
         loop {
             let asked = || self.asked.load(Ordering::Acquire);
-            wait(|| asked() != last || self.finished.load(Ordering::Acquire));
+            wait_idle(|| asked() != last || self.finished.load(Ordering::Acquire));
             if asked() == last {
                 return;
             }
@@ -144,14 +144,21 @@ impl Drop for Finish<'_> {
     }
 }
 
-/// Spins until `ready`, and lets others run when that takes longer than two running threads need.
-fn wait(ready: impl Fn() -> bool) {
+/// Waits for a thread that may not be running. Lets others run now and then.
+fn wait_idle(ready: impl Fn() -> bool) {
     let mut spins = 0u32;
     while !ready() {
         spins += 1;
         if spins.is_multiple_of(4096) {
             thread::yield_now();
         }
+        hint::spin_loop();
+    }
+}
+
+/// Waits for a thread that is running, without a pause: whoever paused here would not be running when the slice begins.
+fn wait(ready: impl Fn() -> bool) {
+    while !ready() {
         hint::spin_loop();
     }
 }
