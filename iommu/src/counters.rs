@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the unit has done, in numbers. Counters are monotonic, survive a reset and order nothing.
 
+mod follow;
+
+pub use follow::FollowCounters;
+
 use crate::fault::{Fault, FaultReason};
 use crate::invalidation::Invalidation;
 use crate::translator::TranslatorCounters;
@@ -60,6 +64,8 @@ pub struct Counters {
     pub restores: u64,
     /// Register accesses that were ignored because of their size or alignment.
     pub bad_accesses: u64,
+    /// What following devices has come to.
+    pub follow: FollowCounters,
 }
 
 impl Counters {
@@ -164,6 +170,7 @@ pub(crate) struct Tally {
     queue_errors: AtomicU64,
     pub(crate) restores: AtomicU64,
     bad_accesses: AtomicU64,
+    pub(crate) follow: follow::FollowTally,
 }
 
 impl Default for Tally {
@@ -192,6 +199,7 @@ impl Default for Tally {
             queue_errors: AtomicU64::default(),
             restores: AtomicU64::default(),
             bad_accesses: AtomicU64::default(),
+            follow: follow::FollowTally::default(),
         }
     }
 }
@@ -269,6 +277,7 @@ impl Tally {
             queue_errors: get(&self.queue_errors),
             restores: get(&self.restores),
             bad_accesses: get(&self.bad_accesses),
+            follow: self.follow.snapshot(),
         }
     }
 }

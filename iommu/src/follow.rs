@@ -10,6 +10,17 @@
 //! Not here: which pages a table maps. Whoever needs that walks the table ([`GuestTables::walk`]), when it is told of the
 //! table and for each range that was invalidated since.
 
+mod batch;
+mod device;
+mod directory;
+mod guest;
+mod roster;
+
+pub(crate) use device::Batch;
+pub use directory::PasidWalkCounts;
+pub(crate) use guest::Guest;
+pub(crate) use roster::Roster;
+
 use crate::address::{Iova, IovaRange};
 use crate::capabilities::Capabilities;
 use crate::ids::{DomainId, Pasid, Requester};
@@ -45,9 +56,10 @@ pub struct FollowedDevice {
 pub struct PasidBudget {
     /// Width in bits of the PASIDs that the device can send, 1 to 20; higher ones are never bound.
     pub bits: u32,
-    /// PASIDs that are bound at a time. Those with the lowest numbers come first; the others count as refused.
+    /// PASIDs that are bound at a time. When all are looked at, those with the lowest numbers come first. The others are
+    /// blocked, of which the guest learns by a fault.
     pub bindings: u32,
-    /// PASID tables (4 KiB each) that are read for one invalidation. What lies beyond counts as absent and as refused.
+    /// PASID tables (4 KiB each) that are read when all are looked at. What lies beyond is blocked as well.
     pub tables: u32,
 }
 
@@ -114,7 +126,7 @@ pub enum FollowEvent {
         /// What its requests go through. Never [`Attachment::Blocked`].
         to: Attachment,
     },
-    /// The device's requests with this PASID, which is bound or was refused, are blocked from now on.
+    /// The device's requests with this PASID, which was bound or refused before, are blocked from now on.
     Unbind {
         /// The device.
         device: DeviceHandle,
@@ -214,7 +226,7 @@ impl From<Unmet> for Refusal {
 pub struct Answer {
     /// One result for each event, in their order. A result that is missing counts as a success.
     pub results: Vec<Result<(), Refusal>>,
-    /// Devices whose host tables are whole again, so that the next time they are not is worth a fault.
+    /// Devices for which everything is in effect again that was not, so that the next failure is worth a fault.
     pub resynced: Vec<DeviceHandle>,
 }
 

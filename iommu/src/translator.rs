@@ -147,6 +147,11 @@ impl Translator {
         self.quiesce();
     }
 
+    /// Where the tables are; `None` while translation is disabled.
+    pub(crate) fn root(&self) -> Option<RootPointer> {
+        RootWord::from_bits(self.root.load(Ordering::Acquire)).pointer()
+    }
+
     /// Sets how interrupts are treated and drops every cached table entry. Returns when no interrupt section can still
     /// deliver what held before.
     pub fn set_interrupts(&self, mode: InterruptMode) {

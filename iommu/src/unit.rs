@@ -10,6 +10,7 @@
 
 mod commands;
 mod drain;
+mod follow;
 mod page_requests;
 mod saving;
 
@@ -62,6 +63,7 @@ pub struct Unit {
     endpoints: Endpoints,
     outputs: Outputs,
     tally: Tally,
+    following: follow::Following,
     turns: Turns,
     /// Held by the thread that drains the queue. Order: role, turn, state.
     drainer_role: Turns,
@@ -99,6 +101,7 @@ impl Unit {
             endpoints: Endpoints::default(),
             outputs,
             tally: Tally::default(),
+            following: follow::Following::default(),
             turns: Turns::default(),
             drainer_role: Turns::default(),
             page_queue: Mutex::default(),
@@ -220,6 +223,7 @@ impl Unit {
         let _turn = self.turns.take();
         self.translator.set_translation(None);
         self.translator.set_interrupts(InterruptMode::default());
+        self.follow_reset();
         let page_queue = self.page_queue();
         self.shell().state = State::cold(&self.map, &self.capabilities);
         drop(page_queue);

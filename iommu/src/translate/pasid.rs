@@ -187,7 +187,15 @@ fn read_directory<M: PhysMem + ?Sized>(
     let entry = memory
         .load_u64(GuestAddress(address))
         .map_err(|_| Blocked::always(FaultReason::PasidDirectoryUnreadable))?;
-    let entry = PasidDirectoryEntry::from_bits(entry);
+    check_directory(capabilities, context, PasidDirectoryEntry::from_bits(entry))
+}
+
+/// Judges a directory entry.
+pub(crate) fn check_directory(
+    capabilities: &Capabilities,
+    context: &ScalableContext,
+    entry: PasidDirectoryEntry,
+) -> Result<PasidDirectoryEntry, Blocked> {
     let fpd = context.fault_processing_disabled || entry.fault_processing_disabled();
     if !entry.present() {
         let reason = FaultReason::PasidDirectoryNotPresent;
@@ -200,7 +208,8 @@ fn read_directory<M: PhysMem + ?Sized>(
     Ok(entry)
 }
 
-fn read_entry<M: PhysMem + ?Sized>(
+/// Reads the entry of `pasid` below a directory entry that was judged good.
+pub(crate) fn read_entry<M: PhysMem + ?Sized>(
     memory: &M,
     capabilities: &Capabilities,
     context: &ScalableContext,
@@ -211,6 +220,17 @@ fn read_entry<M: PhysMem + ?Sized>(
     let address = directory.table().0 | (index * pasid_entry::ENTRY_SIZE);
     let words = load_wide_entry(memory, GuestAddress(address))
         .map_err(|_| Blocked::always(FaultReason::PasidTableUnreadable))?;
+    decode(capabilities, context, directory, pasid, words)
+}
+
+/// What the words of an entry say.
+pub(crate) fn decode(
+    capabilities: &Capabilities,
+    context: &ScalableContext,
+    directory: PasidDirectoryEntry,
+    pasid: Pasid,
+    words: [u64; ENTRY_WORDS],
+) -> Result<Binding, Blocked> {
     let entry = Entry::new(words);
     let fpd = context.fault_processing_disabled
         || directory.fault_processing_disabled()

@@ -27,7 +27,10 @@ impl Unit {
         self.finish_queue_before(command);
         let plan = command::begin(&mut self.shell().state, &self.capabilities, command);
         if let Some(root) = plan.translation {
+            // Software that takes other tables while translation is on may have kept some of them.
+            let contents = root.is_some() && self.translator.root().is_some();
             self.translator.set_translation(root);
+            self.follow_root(contents);
         }
         if let Some(mode) = plan.interrupts {
             self.translator.set_interrupts(mode);

@@ -147,6 +147,7 @@ impl Unit {
         }
         self.tally.invalidations(batch);
         self.translator.invalidate(batch);
+        self.follow_invalidations(batch);
         let failures = self.invalidate_devices(batch);
         if batch.iter().any(Invalidation::names_interrupts) {
             self.outputs.interrupts.interrupts_changed();

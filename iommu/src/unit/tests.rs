@@ -7,6 +7,7 @@ mod devices;
 mod drain;
 mod events;
 mod faults;
+mod follow;
 mod invalidation;
 mod page_requests;
 mod posted;
