@@ -16,6 +16,7 @@ mod directory;
 mod guest;
 mod roster;
 
+pub(crate) use batch::is_short;
 pub(crate) use device::Batch;
 pub use directory::PasidWalkCounts;
 pub(crate) use guest::Guest;
@@ -252,6 +253,33 @@ pub trait Follower: fmt::Debug + Send + Sync {
     /// Called by one thread at a time with no lock held that a read of a register or a DMA takes. It must not call the unit,
     /// except to read registers.
     fn apply(&self, events: &[FollowEvent]) -> Answer;
+
+    /// Takes over work that may be long, because whole tables are named, from the thread that wrote the tail of the queue:
+    /// a processor of the guest. It must be run soon, on another thread and outside [`Follower::apply`], which it calls. Work
+    /// that is given back is done at once; by default all of it.
+    fn defer(&self, work: Deferred) -> Option<Deferred> {
+        Some(work)
+    }
+}
+
+/// Work to be done on another thread.
+pub struct Deferred(Box<dyn FnOnce() + Send>);
+
+impl Deferred {
+    pub(crate) fn new(work: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(work))
+    }
+
+    /// Does it.
+    pub fn run(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred").finish_non_exhaustive()
+    }
 }
 
 /// A device cannot be followed.
@@ -287,7 +315,7 @@ impl Domain {
             tables: GuestTables {
                 stages,
                 width,
-                rules: if first_stage { rules } else { Rules::default() },
+                rules: if first_stage { rules } else { Rules::new() },
                 privileged: privileged && first_stage,
             },
         }

@@ -34,7 +34,7 @@ use crate::translator::{InterruptMode, Translator};
 use crate::turn::Turns;
 use drain::{Drainers, Duty};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Hears that interrupts may be remapped differently from now on.
 pub trait InterruptListener: fmt::Debug + Send + Sync {
@@ -56,6 +56,8 @@ pub struct Outputs {
 /// One remapping unit.
 #[derive(Debug)]
 pub struct Unit {
+    /// The unit itself, for work that another thread does.
+    this: Weak<Self>,
     capabilities: Arc<Capabilities>,
     map: RegisterMap,
     memory: Arc<dyn PhysMem>,
@@ -93,7 +95,8 @@ impl Unit {
             state: State::cold(&map, &capabilities),
             drainers: Drainers::default(),
         };
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             translator: Translator::new(Arc::clone(&capabilities), Arc::clone(&memory)),
             capabilities,
             map,
@@ -132,7 +135,7 @@ impl Unit {
     /// Writes the registers from byte `offset` on: 4 or 8 bytes, aligned to their number. Anything else is ignored.
     ///
     /// Returns when what was commanded has been done, except that a tail which is written while another thread drains the
-    /// queue is left to that thread. One write processes at most two queues full of descriptors and one step more, however
+    /// queue is left to that thread, and that a follower may [defer](crate::follow::Follower::defer) long work. One write processes at most two queues full of descriptors and one step more, however
     /// the guest moves the tail meanwhile.
     pub fn write(&self, offset: u64, data: &[u8]) {
         let Some(offset) = self.checked_offset(offset, data.len()) else {

@@ -5,7 +5,7 @@
 
 use super::device::NamedEntries;
 use super::{FollowEvent, Invalidated};
-use crate::address::IovaRange;
+use crate::address::{IovaRange, PAGE_SIZE};
 use crate::ids::{DomainId, SourceId};
 use crate::invalidation::{FunctionMask, Invalidation};
 use std::collections::BTreeSet;
@@ -71,6 +71,24 @@ impl Named {
             ContextNamed::Domains(&self.context_domains)
         }
     }
+}
+
+/// Pages that a short batch names at most.
+const SHORT: u64 = 4096;
+
+/// Whether what `batch` names is little enough to be looked at by a processor of the guest: some pages, or what nobody
+/// follows.
+pub(crate) fn is_short(batch: &[Invalidation]) -> bool {
+    let mut left = SHORT;
+    batch.iter().all(|invalidation| match invalidation {
+        Invalidation::IotlbPages { range, .. } | Invalidation::PasidIotlbPages { range, .. } => {
+            let pages = (range.last().0 - range.start().0) / PAGE_SIZE + 1;
+            let fits = pages <= left;
+            left = left.saturating_sub(pages);
+            fits
+        }
+        _ => invalidation.names_interrupts() || invalidation.names_device(),
+    })
 }
 
 /// What an invalidation says of tables.

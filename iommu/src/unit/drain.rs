@@ -53,14 +53,14 @@ impl Shell {
 }
 
 impl Unit {
-    /// Does what [`Shell::assign`] said.
+    /// Does what [`Shell::assign`] said, or leaves it to a thread that is made for it.
     pub(super) fn fulfil(&self, duty: Duty) {
-        if duty == Duty::Drain {
+        if duty == Duty::Drain && !self.defer_drain() {
             self.drain();
         }
     }
 
-    fn drain(&self) {
+    pub(super) fn drain(&self) {
         let _role = self.drainer_role.take();
         {
             // A successor starts with nothing left to it by others.

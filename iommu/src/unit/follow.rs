@@ -8,7 +8,8 @@
 use super::Unit;
 use crate::fault::Fault;
 use crate::follow::{
-    Answer, Batch, DeviceHandle, FollowError, FollowedDevice, Follower, Guest, Roster, Unmet,
+    Answer, Batch, Deferred, DeviceHandle, FollowError, FollowedDevice, Follower, Guest, Roster,
+    Unmet, is_short,
 };
 use crate::invalidation::Invalidation;
 use crate::rate_limit;
@@ -91,6 +92,24 @@ impl Unit {
             roster.unmet(unmet, self.guest().mode())
         };
         self.fail(&faults);
+    }
+
+    /// Leaves the queue to the follower's thread, if it has one and the next step may be long. Returns whether it did.
+    pub(super) fn defer_drain(&self) -> bool {
+        let Some(follower) = self.following.follower() else {
+            return false;
+        };
+        let view = self.shell().state.queue_view();
+        let step = view.map(|view| view.step(&self.capabilities, &*self.memory));
+        if step.is_none_or(|step| is_short(&step.invalidations)) {
+            return false;
+        }
+        let Some(unit) = self.this.upgrade() else {
+            return false;
+        };
+        follower
+            .defer(Deferred::new(move || unit.drain()))
+            .is_none()
     }
 
     /// Tells what `named` changes, and returns when that is in effect.

@@ -2,6 +2,7 @@
 //! What a follower is told, and when. Tables and descriptors are raw literals.
 
 mod answers;
+mod deferred;
 mod legacy;
 mod pasids;
 mod properties;
@@ -9,7 +10,7 @@ mod scalable;
 
 use super::*;
 use crate::follow::{
-    Answer, Attachment, DeviceHandle, FollowEvent, FollowedDevice, Follower, Invalidated,
+    Answer, Attachment, Deferred, DeviceHandle, FollowEvent, FollowedDevice, Follower, Invalidated,
     PasidBudget, Refusal, Unmet,
 };
 use crate::ids::DomainId;
@@ -37,6 +38,8 @@ struct Notes {
     judge: Mutex<Judge>,
     resynced: Mutex<Vec<DeviceHandle>>,
     gate: Mutex<Option<Gate>>,
+    /// Work that was deferred, if that is wanted.
+    deferred: Mutex<Option<Vec<Deferred>>>,
 }
 
 impl Follower for Notes {
@@ -57,6 +60,16 @@ impl Follower for Notes {
         Answer {
             results: events.iter().map(result).collect(),
             resynced: std::mem::take(&mut self.resynced.lock().unwrap()),
+        }
+    }
+
+    fn defer(&self, work: Deferred) -> Option<Deferred> {
+        match &mut *self.deferred.lock().unwrap() {
+            Some(deferred) => {
+                deferred.push(work);
+                None
+            }
+            None => Some(work),
         }
     }
 }
@@ -110,6 +123,7 @@ impl Bed {
             judge: Mutex::new(|_| None),
             resynced: Mutex::default(),
             gate: Mutex::default(),
+            deferred: Mutex::default(),
         });
         bench.unit.set_follower(Arc::clone(&notes) as _).unwrap();
         let bed = Self {
