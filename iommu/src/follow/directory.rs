@@ -182,3 +182,94 @@ impl Walk<'_> {
         Some(guest.seen(&again.ok()?, false))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Gpa;
+    use crate::capabilities::{Capabilities, PasidBits, ScalableOptions};
+    use crate::follow::Attachment;
+    use crate::memory::{MemoryError, PhysMem};
+    use crate::testing::FakeMem;
+
+    /// Memory in which an entry changes while its table is read whole: the first word is of another moment.
+    #[derive(Debug)]
+    struct Torn(FakeMem);
+
+    impl PhysMem for Torn {
+        fn read(&self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
+            self.0.read(gpa, buf)
+        }
+
+        fn write(&self, gpa: Gpa, buf: &[u8]) -> Result<(), MemoryError> {
+            self.0.write(gpa, buf)
+        }
+
+        fn load_u64(&self, gpa: Gpa) -> Result<u64, MemoryError> {
+            self.0.load_u64(gpa)
+        }
+
+        fn load_words(&self, gpa: Gpa, words: &mut [u64]) -> Result<(), MemoryError> {
+            self.0.load_words(gpa, words)?;
+            if gpa.0 == 0x3000 {
+                words[8] = 0x7_7089;
+            }
+            Ok(())
+        }
+
+        fn store_u32(&self, gpa: Gpa, value: u32) -> Result<(), MemoryError> {
+            self.0.store_u32(gpa, value)
+        }
+
+        fn compare_exchange_u64(
+            &self,
+            gpa: Gpa,
+            current: u64,
+            new: u64,
+        ) -> Result<Result<u64, u64>, MemoryError> {
+            self.0.compare_exchange_u64(gpa, current, new)
+        }
+    }
+
+    #[test]
+    fn entry_that_changes_while_its_table_is_read_is_read_again() {
+        let options = ScalableOptions {
+            pasid: Some(PasidBits::MAX),
+            ..ScalableOptions::default()
+        };
+        let capabilities = Capabilities::scalable(&options).unwrap();
+        let memory = Torn(FakeMem::new(0x10000));
+        memory.0.set(0x2000, 0x3001);
+        memory.0.set(0x3040, 0x5089);
+        memory.0.set(0x3048, 5);
+        let guest = Guest {
+            memory: &memory,
+            capabilities: &capabilities,
+            root: None,
+        };
+        let context = ScalableContext {
+            directory: GuestAddress(0x2000),
+            pasid_bits: 13,
+            fault_processing_disabled: false,
+            device_tlb: false,
+            pasid: true,
+            page_requests: false,
+            rid_pasid: Pasid::new(0).unwrap(),
+            rid_privilege: false,
+        };
+        let budget = PasidBudget {
+            bits: 20,
+            bindings: 10,
+            tables: 10,
+        };
+        let mut counts = PasidWalkCounts::default();
+        let scan = walk(&guest, &context, budget, &mut counts, |_| None);
+        let [(pasid, seen)] = scan.present[..] else {
+            panic!("{scan:?}");
+        };
+        assert_eq!(Pasid::new(1), Some(pasid));
+        assert!(matches!(seen.to, Attachment::Domain(domain)
+                if matches!(domain.tables.stages, crate::translate::paging::Stages::Second(stage)
+                    if stage.table.0 == 0x5000)));
+    }
+}

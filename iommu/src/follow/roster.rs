@@ -131,6 +131,9 @@ impl Roster {
         for (event, result) in batch.events.iter().zip(results) {
             match result {
                 Ok(()) => self.accepted(event),
+                Err(_) if matches!(event, FollowEvent::Unbind { .. }) => {
+                    faults.extend(self.stuck(event, mode));
+                }
                 Err(refusal) => {
                     faults.extend(self.unmet(&refusal.unmet, mode));
                 }
@@ -163,6 +166,15 @@ impl Roster {
         if let Some(device) = self.devices.get_mut(&handle) {
             device.accept_all();
         }
+    }
+
+    /// The host did not let go of a PASID. Returns the fault, once until everything is in effect again.
+    fn stuck(&mut self, event: &FollowEvent, mode: Option<TableMode>) -> Option<Fault> {
+        let FollowEvent::Unbind { device, pasid } = *event else {
+            return None;
+        };
+        let is_new = self.devices.get_mut(&device)?.lose();
+        is_new.then(|| self.fault(&Unmet::Binding(device, pasid), mode))?
     }
 
     fn accepted(&mut self, event: &FollowEvent) {

@@ -155,6 +155,27 @@ fn unsynced_page_of_a_pasid_names_it() {
     assert_eq!(bed.faults(), [(0x78, 2)], "of what is not followed");
 }
 
+/// A PASID that the host does not let go of.
+#[test]
+fn unbinding_that_is_refused_faults_once_until_the_device_is_whole() {
+    let bed = scalable();
+    bed.follow(D, DEVICE);
+    bed.judge(|event| match event {
+        FollowEvent::Unbind { device, pasid } => Some(Unmet::Binding(*device, *pasid)),
+        _ => None,
+    });
+    bed.entry(0x2_0000, 0, [0; 3]);
+    bed.entry(0x2_0000, 63, [0; 3]);
+    assert_eq!(bed.submit(&[(0x37, 0)]), [unbind(0), unbind(63)]);
+    let source = u64::from(DEVICE);
+    assert_eq!(record(&bed, 0), Some((source, 0, 0x5b, Some(0))));
+    assert_eq!(bed.faults(), [(0x5b, 1)]);
+    bed.bench.unit.host_changed(&[], &[D]);
+    bed.entry(0x2_1000, 0xf_ffff, [0; 3]);
+    assert_eq!(bed.submit(&[(0x37, 0)]), [unbind(0xf_ffff)]);
+    assert_eq!(bed.faults(), [(0x5b, 2)]);
+}
+
 /// The host may lose at any time what it had.
 #[test]
 fn binding_that_is_lost_later_is_told_again() {
