@@ -4,7 +4,8 @@
 //!
 //! The rules: mappings never overlap; an unmap that would cut a mapping does nothing and is an error (type1) or looks like
 //! an empty range (iommufd); only iommufd has the cut; type1 has an entry limit and no moves; addresses outside the
-//! aperture, misaligned ones and such without RAM behind are refused; a failed replacement leaves the endpoint blocked, and
+//! aperture, misaligned ones and such without RAM behind are refused; a device that reserves addresses takes them from the
+//! tables that it is attached to; a failed replacement leaves the endpoint blocked, and
 //! attaching the table that the host still remembers then does nothing; a table in use cannot be destroyed.
 
 mod faults;
@@ -121,6 +122,7 @@ struct State {
     identity: Option<TableId>,
     fixed: BTreeMap<DeviceHandle, TableId>,
     endpoints: BTreeMap<Endpoint, Attached>,
+    reserved: BTreeMap<DeviceHandle, IovaRange>,
     log: Vec<Logged>,
     injections: Vec<Injection>,
 }
@@ -162,6 +164,18 @@ impl FakeBackend {
         let mut state = self.state();
         if let Some(table) = state.fixed.get(&other).copied() {
             state.put(device, table);
+        }
+    }
+
+    /// A device reserves a range: a table that it is attached to can no longer map it, and one that does refuses the device.
+    pub fn reserve(&self, device: DeviceHandle, range: IovaRange) {
+        self.state().reserved.insert(device, range);
+    }
+
+    /// Loses what `table` maps in `range`, which cuts nothing, without anybody having asked.
+    pub fn lose(&self, table: TableId, range: IovaRange) {
+        if let Some(table) = self.state().tables.get_mut(&table) {
+            let _ = table.unmap(range);
         }
     }
 
@@ -275,10 +289,10 @@ impl State {
             // The host remembers it, blocked or not.
             return Ok(());
         }
-        match (
-            self.injected(&Call::Attach(endpoint, table)),
-            self.endpoints.get_mut(&endpoint),
-        ) {
+        let allowed = self
+            .injected(&Call::Attach(endpoint, table))
+            .and_then(|()| self.reserve_in(endpoint.device, table));
+        match (allowed, self.endpoints.get_mut(&endpoint)) {
             (Ok(()), _) => {
                 let attached = Attached {
                     table,
@@ -292,6 +306,14 @@ impl State {
                 Err(error)
             }
             (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Takes what a device reserves from what a table can hold.
+    fn reserve_in(&mut self, device: DeviceHandle, table: TableId) -> Result<(), HostError> {
+        match (self.reserved.get(&device), self.tables.get_mut(&table)) {
+            (Some(range), Some(table)) => table.reserve(*range),
+            _ => Ok(()),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::State;
 use super::content::UnitId;
 use super::place::Member;
 use crate::backend::{Endpoint, TableId};
-use iommu::follow::{Answer, Attachment, DeviceHandle, FollowEvent, Refusal, Unmet};
+use iommu::follow::{Answer, DeviceHandle, FollowEvent, Refusal, Unmet};
 use iommu::ids::Pasid;
 use std::collections::BTreeSet;
 
@@ -41,10 +41,9 @@ impl State {
     fn unmet(&self, event: &FollowEvent, named: &BTreeSet<TableId>, unit: UnitId) -> Vec<Unmet> {
         match *event {
             FollowEvent::Attach { device, .. } => self.unmet_of(device, None),
-            FollowEvent::Bind { device, pasid, .. } | FollowEvent::Rebind { device, pasid, .. } => {
-                self.unmet_of(device, Some(pasid))
-            }
-            FollowEvent::Unbind { .. } => Vec::new(),
+            FollowEvent::Bind { device, pasid, .. }
+            | FollowEvent::Rebind { device, pasid, .. }
+            | FollowEvent::Unbind { device, pasid } => self.unmet_of(device, Some(pasid)),
             FollowEvent::Invalidated(_) => self.unsynced(named, unit),
             FollowEvent::Reset => {
                 let devices = self
@@ -64,17 +63,21 @@ impl State {
         let Some(member) = self.members.get(&endpoint) else {
             return Vec::new();
         };
-        match (member.refused, pasid) {
-            (Some(_), None) => vec![Unmet::Attachment(device)],
-            (Some(_), Some(pasid)) => vec![Unmet::Binding(device, pasid)],
-            (None, _) => self.lack(&endpoint, member).into_iter().collect(),
+        match (self.is_refused(&endpoint, member), pasid) {
+            (true, None) => vec![Unmet::Attachment(device)],
+            (true, Some(pasid)) => vec![Unmet::Binding(device, pasid)],
+            (false, _) => self.lack(&endpoint, member).into_iter().collect(),
         }
+    }
+
+    /// Whether the host did not let an endpoint go where it shall, or did not take it from where it was.
+    fn is_refused(&self, endpoint: &Endpoint, member: &Member) -> bool {
+        member.refused.is_some() || self.restless.contains(endpoint)
     }
 
     fn lack(&self, endpoint: &Endpoint, member: &Member) -> Option<Unmet> {
         let table = member.table.and_then(|id| self.tables.get(&id))?;
-        let lacks = !table.is_whole() && member.wants != Attachment::Blocked;
-        lacks.then(|| Unmet::Unsynced {
+        (!table.is_whole()).then(|| Unmet::Unsynced {
             device: endpoint.device,
             pasid: endpoint.pasid,
             first: table.first_lack(),
@@ -106,7 +109,7 @@ impl State {
                     let member = self.members.get(&endpoint);
                     member.is_none_or(|member| {
                         member.unit == unit
-                            && member.refused.is_none()
+                            && !self.is_refused(&endpoint, member)
                             && self.lack(&endpoint, member).is_none()
                     })
                 })

@@ -200,9 +200,9 @@ impl State {
                     (Some(table), None)
                 }
                 // What the host remembers of the endpoint must go before anything can be attached again.
-                Err(error) => (self.detached(endpoint, member.place), Some(error)),
+                Err(error) => (self.detach(endpoint, member.place), Some(error)),
             },
-            None => (self.detached(endpoint, member.place), member.refused),
+            None => (self.detach(endpoint, member.place), member.refused),
         };
         if let Some(member) = self.members.get_mut(&endpoint) {
             member.place = place;
@@ -210,19 +210,14 @@ impl State {
         }
     }
 
-    /// Where an endpoint is after it was to be detached from `place`.
-    fn detached(&mut self, endpoint: Endpoint, place: Option<TableId>) -> Option<TableId> {
-        match self.host.detach(endpoint) {
-            Ok(()) => {
-                self.restless.remove(&endpoint);
-                None
-            }
-            Err(error) => {
-                tracing::error!(?endpoint, %error, "a device cannot be detached");
-                self.restless.insert(endpoint);
-                place
-            }
+    /// Detaches an endpoint from `place`, now or, if the host refuses, with one of the next batches; returns where it is.
+    fn detach(&mut self, endpoint: Endpoint, place: Option<TableId>) -> Option<TableId> {
+        if self.host.detach(endpoint).is_ok() {
+            self.restless.remove(&endpoint);
+            return None;
         }
+        self.restless.insert(endpoint);
+        place
     }
 
     /// A table may be able to hold less since a device joined.

@@ -49,6 +49,24 @@ impl FakeTable {
         self.mappings.values().map(|mapping| mapping.run).collect()
     }
 
+    /// Takes `range` from what can be mapped.
+    pub(super) fn reserve(&mut self, range: IovaRange) -> Result<(), HostError> {
+        if self.touched(range).next().is_some() {
+            return Err(HostError::AddressInUse);
+        }
+        let parts = |usable: &IovaRange| {
+            if usable.overlaps(&range) {
+                let (before, after) = around(*usable, range);
+                [before, after]
+            } else {
+                [Some(*usable), None]
+            }
+        };
+        let ranges = self.limits.ranges.iter().flat_map(parts).flatten();
+        self.limits.ranges = ranges.collect();
+        Ok(())
+    }
+
     pub(super) fn map(&mut self, run: &Run, host: HostVa) -> Result<(), HostError> {
         let granule = self.limits.granule();
         let aligned = [run.iova.start().0, run.len(), run.gpa.0, host.0]

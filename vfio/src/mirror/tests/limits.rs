@@ -6,7 +6,7 @@ use crate::backend::HostError;
 use crate::backend::fake::{CallKind, FakeOptions, Injection};
 use crate::mirror::{Budget, Options};
 use iommu::address::Iova;
-use iommu::follow::Unmet;
+use iommu::follow::{FollowEvent, Unmet};
 
 /// Guests that map page by page, each page a batch: what compaction is for.
 fn map_in_batches(rig: &mut Rig, root: u64, pages: u64) -> usize {
@@ -60,7 +60,7 @@ fn mappings_that_ran_out_name_the_first_page_and_come_when_others_go() {
     for n in 0..6 {
         rig.map(root, 2 * n * PAGE, 0x100_0000, RW);
     }
-    let event = iommu::follow::FollowEvent::Attach {
+    let event = FollowEvent::Attach {
         device: A,
         to: rig.domain(1, root),
     };
@@ -173,4 +173,34 @@ fn page_larger_than_the_hosts_is_mapped() {
         rig.attached(root);
         assert_eq!(rig.reached(A), [rw(0, GIB, 0)]);
     }
+}
+
+#[test]
+fn addresses_that_another_device_reserves_are_refused_from_then_on() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.attached(root);
+    rig.host.reserve(B, range(0x10_0000, 0x1_0000));
+    rig.attach(B, rig.domain(1, root));
+    rig.map_pages(root, 0xf_f000, 0x20_0000, 2 * PAGE);
+    let answer = rig.unit.apply(&[pages_invalidated(1, 0xf_f000, 2 * PAGE)]);
+    assert_eq!(refused(&answer).len(), 2);
+    assert_eq!(rig.reached(A), [rw(0xf_f000, PAGE, 0x20_0000)]);
+    assert_eq!(rig.mirror.stats().dropped.aperture, 1);
+}
+
+#[test]
+fn device_that_reserves_what_is_mapped_is_refused_and_the_others_live_on() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map(root, 0x10_0000, 0x5000, RW);
+    rig.attached(root);
+    rig.host.reserve(B, range(0x10_0000, 0x1_0000));
+    let event = FollowEvent::Attach {
+        device: B,
+        to: rig.domain(1, root),
+    };
+    let answer = rig.unit.apply(&[event]);
+    assert_eq!(refused(&answer), [Unmet::Attachment(B)]);
+    assert_eq!(rig.pages(A), rig.expected(root, 0..512));
 }

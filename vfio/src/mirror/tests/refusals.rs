@@ -4,6 +4,7 @@
 use super::rig::*;
 use crate::backend::HostError;
 use crate::backend::fake::{CallKind, Injection};
+use crate::mirror::UnitId;
 use iommu::address::Iova;
 use iommu::follow::{Attachment, FollowEvent, Unmet};
 use iommu::ids::Pasid;
@@ -162,6 +163,66 @@ fn table_of_a_device_that_cannot_be_detached_is_emptied_when_a_removal_fails() {
 }
 
 #[test]
+fn device_that_cannot_be_taken_off_its_mappings_is_told() {
+    let mut rig = Rig::type1();
+    let root = rig.table();
+    rig.map(root, 0, 0x5000, RW);
+    rig.attached(root);
+    rig.host
+        .inject(Injection::always(CallKind::Remove, HostError::Io));
+    let event = FollowEvent::Attach {
+        device: A,
+        to: Attachment::Blocked,
+    };
+    let answer = rig.unit.apply(&[event]);
+    assert_eq!(refused(&answer), [unsynced(0)]);
+    rig.host.heal();
+    let answer = rig.unit.apply(&[domain_invalidated(77)]);
+    assert_eq!(answer.resynced, [A]);
+    assert_eq!(rig.reached(A), []);
+}
+
+#[test]
+fn host_that_removes_less_than_it_had_is_not_trusted_with_the_rest() {
+    for mut rig in Rig::both() {
+        let root = rig.table();
+        rig.map(root, 0, 0x5000, RW);
+        rig.map(root, LARGE, 0x6000, RW);
+        rig.map(root, 2 * LARGE, 0x7000, RW);
+        rig.attached(root);
+        rig.host.lose(rig.table_of(A).unwrap(), range(0, PAGE));
+        for page in [0, LARGE] {
+            rig.clear(root, page, 1);
+        }
+        let answer = rig.unit.apply(&[pages_invalidated(1, 0, 2 * LARGE)]);
+        assert_eq!(refused(&answer), [unsynced(0)]);
+        assert_eq!(rig.reached(A), []);
+        let answer = rig.unit.apply(&[domain_invalidated(77)]);
+        assert_eq!(answer.resynced, [A]);
+        assert_eq!(rig.pages(A), rig.expected(root, 0..2048));
+    }
+}
+
+#[test]
+fn device_of_another_unit_is_told_to_be_whole_by_its_own() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    let other = rig.mirror.follower(UnitId(1), rig.capabilities);
+    let event = FollowEvent::Attach {
+        device: B,
+        to: rig.domain(1, root),
+    };
+    rig.map(root, 0, 0x5000, RW);
+    rig.host
+        .inject(Injection::once(CallKind::Map, HostError::Io));
+    assert_eq!(refused(&other.apply(&[event])).len(), 1);
+    let answer = rig.unit.apply(&[domain_invalidated(77)]);
+    assert_eq!(answer.resynced, []);
+    assert_eq!(rig.pages(B), rig.expected(root, 0..8));
+    assert_eq!(other.apply(&[domain_invalidated(77)]).resynced, [B]);
+}
+
+#[test]
 fn refused_attachment_blocks_the_device_until_it_is_told_again() {
     let mut rig = Rig::iommufd();
     let (one, two) = (rig.table(), rig.table());
@@ -224,10 +285,12 @@ fn device_that_cannot_be_detached_finds_its_table_empty() {
         device: A,
         to: Attachment::Blocked,
     };
-    let _ = rig.unit.apply(&[event]);
+    let answer = rig.unit.apply(&[event]);
+    assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
     assert_eq!(rig.reached(A), []);
     rig.host.heal();
-    rig.tell(domain_invalidated(77));
+    let answer = rig.unit.apply(&[domain_invalidated(77)]);
+    assert_eq!(answer.resynced, [A]);
     assert_eq!(rig.table_of(A), None);
     assert_eq!(rig.mirror.tables(), []);
 }
