@@ -251,6 +251,7 @@ impl State {
         endpoints.extend(&self.restless);
         for endpoint in endpoints {
             self.position(endpoint);
+            self.prune(endpoint);
         }
         self.sweep();
     }

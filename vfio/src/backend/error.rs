@@ -2,7 +2,7 @@
 //! Why a host refuses, as its error numbers say it (drivers/vfio/vfio_iommu_type1.c, drivers/iommu/iommufd).
 
 /// A call that the host refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum HostError {
     /// ENOSPC: the table has no entry left.
     #[error(

@@ -24,6 +24,13 @@ pub struct Hands<'a> {
 impl Hands<'_> {
     /// Does what `plan` says to `table`, as far as the host lets it.
     pub fn carry_out(&mut self, table: &mut HostTable, plan: &Plan) {
+        if plan.gaps != 0 {
+            tracing::debug!(
+                table = table.id.0,
+                gaps = plan.gaps,
+                "mappings that stay are absent for a moment: the host cannot cut"
+            );
+        }
         self.host.stats.gaps += plan.gaps;
         self.host.stats.rights_changes += plan.rights_changes;
         for removal in &plan.removals {

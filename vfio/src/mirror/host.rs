@@ -130,12 +130,17 @@ impl Host {
 
     fn judge<T>(&mut self, what: &str, result: Result<T, HostError>) -> Result<T, HostError> {
         if let Err(error) = &result {
-            // Each kind is told when it comes first, then ever more rarely: guests can cause refusals at will.
-            self.stats.refusals.count(*error);
-            if self.stats.refusals.of(*error).is_power_of_two() {
-                tracing::warn!(%error, times = self.stats.refusals.of(*error), "the host refused to {what}");
-            }
+            self.refused(what, *error);
         }
         result
+    }
+
+    /// Counts a refusal. Each kind is told when it comes first, then ever more rarely: guests can cause them at will.
+    pub fn refused(&mut self, what: &str, error: HostError) {
+        self.stats.refusals.count(error);
+        let times = self.stats.refusals.of(error);
+        if times.is_power_of_two() {
+            tracing::warn!(%error, times, "the host refused to {what}");
+        }
     }
 }

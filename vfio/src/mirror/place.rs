@@ -160,9 +160,6 @@ impl State {
         let agreed = first.filter(|first| wanted.all(|other| other == Some(*first)));
         let content = agreed.unwrap_or(Content::Nothing);
         if content != table.content {
-            if table.trouble == Some(Trouble::OverBudget) {
-                table.trouble = None;
-            }
             self.rename(id, content);
             let dirty = self.dirty.entry(content).or_default();
             dirty.insert(IovaRange::ALL);
@@ -229,13 +226,20 @@ impl State {
         }
     }
 
-    /// Gives up the tables that serve nobody, and forgets endpoints that are gone.
-    pub fn sweep(&mut self) {
-        self.members.retain(|endpoint, member| {
-            endpoint.pasid.is_none()
-                || member.wants != Attachment::Blocked
-                || member.place.is_some()
+    /// Forgets an endpoint that is gone for good.
+    pub fn prune(&mut self, endpoint: Endpoint) {
+        let gone = self.members.get(&endpoint).is_some_and(|member| {
+            endpoint.pasid.is_some()
+                && member.wants == Attachment::Blocked
+                && member.place.is_none()
         });
+        if gone {
+            self.members.remove(&endpoint);
+        }
+    }
+
+    /// Gives up the tables that serve nobody.
+    pub fn sweep(&mut self) {
         if !self.host.features().can_move {
             return;
         }

@@ -68,7 +68,7 @@ pub struct Stats {
     pub dropped: Dropped,
     /// Calls of the host.
     pub calls: HostCalls,
-    /// Calls that the host refused.
+    /// What the host refused.
     pub refusals: Refusals,
     /// Ranges tried again after a refusal.
     pub retries: u64,
@@ -84,31 +84,31 @@ pub struct Stats {
     pub quarantines: u64,
 }
 
-/// Refused calls, by the error.
+/// What was refused, by the error: calls of the host, and ranges that it cannot have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refusals(BTreeMap<i32, (HostError, u64)>);
+pub struct Refusals(BTreeMap<HostError, u64>);
 
 impl Refusals {
     /// Counts one more.
     pub fn count(&mut self, error: HostError) {
-        self.0.entry(error.errno()).or_insert((error, 0)).1 += 1;
+        *self.0.entry(error).or_insert(0) += 1;
     }
 
-    /// How many there were with the error number of `error`.
+    /// How many there were with `error`.
     #[must_use]
     pub fn of(&self, error: HostError) -> u64 {
-        self.0.get(&error.errno()).map_or(0, |(_, count)| *count)
+        self.0.get(&error).copied().unwrap_or(0)
     }
 
     /// How many there were.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.values().map(|(_, count)| count).sum()
+        self.0.values().sum()
     }
 
     /// Each error, and how often it came.
     pub fn iter(&self) -> impl Iterator<Item = (HostError, u64)> {
-        self.0.values().copied()
+        self.0.iter().map(|(error, count)| (*error, *count))
     }
 }
 

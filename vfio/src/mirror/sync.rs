@@ -108,7 +108,7 @@ impl State {
             table.lacks.forget(*range);
             let wanted = wanted(table, *range, runs, &self.ram);
             for (refused, error) in wanted.refused {
-                self.host.stats.refusals.count(error);
+                self.host.refused("map what the guest maps", error);
                 table.lacks.add(refused, error);
             }
             let sum = &mut self.host.stats.dropped;

@@ -4,6 +4,7 @@
 mod arrival;
 mod budgets;
 mod following;
+mod guest;
 mod limits;
 mod properties;
 mod refusals;

@@ -2,6 +2,7 @@
 //! The fake host keeps the kernel's rules.
 
 use super::*;
+use crate::backend::Backend;
 use crate::run::Rights;
 use iommu::ids::Pasid;
 use vm_memory::GuestAddress;

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! The fake host as a backend: each call is judged, carried out and logged.
+
+use super::super::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use super::{Call, FakeBackend, FakeTable, Logged};
+use crate::ram::HostVa;
+use crate::run::Run;
+use iommu::address::IovaRange;
+use iommu::follow::DeviceHandle;
+
+impl Backend for FakeBackend {
+    fn features(&self) -> Features {
+        self.options.features
+    }
+
+    fn identity_table(&self) -> Option<TableId> {
+        self.identity()
+    }
+
+    fn fixed_table(&self, device: DeviceHandle) -> Option<TableId> {
+        self.state().fixed.get(&device).copied()
+    }
+
+    fn create_table(&mut self) -> Result<TableId, HostError> {
+        if !self.options.features.can_move {
+            return Err(HostError::Unsupported);
+        }
+        let mut state = self.state();
+        let call = Call::Create(TableId(state.next));
+        let result = state.injected(&call);
+        let result = result.map(|()| state.add_table(&self.options));
+        state.log.push(Logged {
+            call,
+            result: result.map(|_| 0),
+        });
+        result
+    }
+
+    fn destroy_table(&mut self, table: TableId) -> Result<(), HostError> {
+        let mut state = self.state();
+        let call = Call::Destroy(table);
+        let used = state
+            .endpoints
+            .values()
+            .any(|attached| attached.table == table);
+        let result = if used || state.identity == Some(table) {
+            Err(HostError::Busy)
+        } else {
+            state.injected(&call).and_then(|()| {
+                let gone = state.tables.remove(&table);
+                gone.map(|_| ()).ok_or(HostError::NotFound)
+            })
+        };
+        state.log.push(Logged {
+            call,
+            result: result.map(|()| 0),
+        });
+        result
+    }
+
+    fn limits(&mut self, table: TableId) -> Result<Limits, HostError> {
+        let state = self.state();
+        let table = state.tables.get(&table).ok_or(HostError::NotFound)?;
+        Ok(table.limits().clone())
+    }
+
+    fn entries_left(&mut self, table: TableId) -> Result<Option<u32>, HostError> {
+        let state = self.state();
+        let table = state.tables.get(&table).ok_or(HostError::NotFound)?;
+        Ok(table.entries_left())
+    }
+
+    fn map(&mut self, table: TableId, run: &Run, host: HostVa) -> Result<(), HostError> {
+        let act = |table: &mut FakeTable| table.map(run, host).map(|()| 0);
+        self.on_table(Call::Map(table, *run, host), table, act)
+            .map(|_| ())
+    }
+
+    fn unmap(&mut self, table: TableId, range: IovaRange) -> Result<u64, HostError> {
+        self.on_table(Call::Unmap(table, range), table, |table| table.unmap(range))
+    }
+
+    fn cut_out(&mut self, table: TableId, range: IovaRange) -> Result<u64, HostError> {
+        let act = |table: &mut FakeTable| table.cut_out(range);
+        self.on_table(Call::CutOut(table, range), table, act)
+    }
+
+    fn unmap_all(&mut self, table: TableId) -> Result<(), HostError> {
+        let act = |table: &mut FakeTable| table.unmap(IovaRange::ALL);
+        self.on_table(Call::UnmapAll(table), table, act).map(|_| ())
+    }
+
+    fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
+        let mut state = self.state();
+        let result = if !self.options.features.can_move
+            || endpoint.pasid.is_some() && !self.options.features.pasid
+        {
+            Err(HostError::Unsupported)
+        } else {
+            state.attach(endpoint, table)
+        };
+        state.log.push(Logged {
+            call: Call::Attach(endpoint, table),
+            result: result.map(|()| 0),
+        });
+        result
+    }
+
+    fn detach(&mut self, endpoint: Endpoint) -> Result<(), HostError> {
+        let mut state = self.state();
+        let call = Call::Detach(endpoint);
+        let result = if self.options.features.can_move {
+            state.injected(&call)
+        } else {
+            Err(HostError::Unsupported)
+        };
+        if result.is_ok() {
+            state.endpoints.remove(&endpoint);
+        }
+        state.log.push(Logged {
+            call,
+            result: result.map(|()| 0),
+        });
+        result
+    }
+}
