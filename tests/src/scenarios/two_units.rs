@@ -40,12 +40,18 @@ const THREE_TAKEN_OVER: &[&str] = &[
     "DMAR: dmar2: Using Queued invalidation",
 ];
 
-/// Which unit the kernel thinks each device is behind.
+/// Which unit the kernel thinks each device is behind, that it lets dmatest cache translations and use PASIDs below its port,
+/// and that it takes no two devices for peers.
 const WHOSE: &str = r#"
 for device in /sys/block/vda/device /sys/class/net/eth0/device; do
     pci=$(dirname $(readlink -f $device))
     echo "$(cat $pci/class) is behind $(basename $(readlink -f $pci/iommu)) in a domain of type $(cat $pci/iommu_group/type)"
 done
+dmatest=$(dirname "$(grep -l 0xd7a7 /sys/bus/pci/devices/*/device)")
+word() { hexdump -s $1 -n 2 -e '1/2 "%04x"' $dmatest/config; }
+echo "dmatest is ${dmatest##*/} behind $(basename $(readlink -f $dmatest/iommu))"
+echo "dmatest has ATS control $(word 0x106), PASID control $(word 0x11e)"
+echo "$(ls /sys/kernel/iommu_groups | wc -l) groups of $(ls /sys/bus/pci/devices | wc -l) devices"
 "#;
 
 /// Has edu on the root bus and dmatest below the first port read 64 bytes where nothing is mapped, then resets once. The disk,
@@ -92,7 +98,15 @@ fn shared_traffic(lab: &mut Lab<'_>) -> Result<()> {
     let traffic = Traffic {
         name: "two",
         cmdline: "",
-        args: &["--iommu", "mode=scalable,units=2", "--root-port", "id=a"],
+        args: &[
+            "--iommu",
+            "mode=scalable,units=2",
+            "--root-port",
+            "id=a",
+            "--root-port",
+            "id=b",
+            "--dmatest=bus=b",
+        ],
         disk_port: "a",
         net_port: "",
         script: WHOSE,
@@ -101,7 +115,11 @@ fn shared_traffic(lab: &mut Lab<'_>) -> Result<()> {
     let (console, report) = traffic.run(lab)?;
     console
         .expect("0x018000 is behind dmar0 in a domain of type DMA")?
-        .expect("0x020000 is behind dmar1 in a domain of type DMA")?;
+        .expect("0x020000 is behind dmar1 in a domain of type DMA")?
+        .expect("DMAR: ATSR flags: 0x1")?
+        .expect("dmatest is 0000:02:00.0 behind dmar0")?
+        .expect("dmatest has ATS control 8000, PASID control 0007")?
+        .expect("6 groups of 6 devices")?;
     if registers(&console, 0)? != registers(&console, 1)? {
         bail!("the units do not offer the same");
     }
