@@ -3,6 +3,9 @@
 //!
 //! vfio-ioctls maps read-write only and iommufd-ioctls knows no dirty tracking, no fault queues and no options; all requests have
 //! one form, so all are made here, with the structures of the bindings.
+//!
+//! A wrong value in a structure is an error of the request, never of this program's memory: what the kernel or a device may
+//! write to is named by [`call_on`] alone, and the kernel itself checks addresses that it only reads.
 
 use std::ffi::c_ulong;
 use std::io;
@@ -12,6 +15,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use iommufd_bindings::iommufd as iommu;
 use vfio_bindings::bindings::vfio;
 
+use crate::memory::Memory;
+
 /// `_IO(';', number)`, the form of all requests of both interfaces.
 const fn request(number: u8) -> c_ulong {
     // Lossless: `c_ulong::from` is not const.
@@ -19,9 +24,27 @@ const fn request(number: u8) -> c_ulong {
 }
 
 /// The argument of one request.
-pub trait Command {
+pub trait Argument {
     /// The request's number.
     const REQUEST: c_ulong;
+}
+
+/// An argument that names no memory to be written to.
+pub trait Plain: Argument {}
+
+/// An argument that names memory to be written to.
+pub trait OnMemory: Argument {
+    /// How many bytes.
+    fn bytes(&self) -> u64;
+
+    /// Says where.
+    fn place(&mut self, address: u64);
+}
+
+/// An argument that the kernel answers with a new file.
+pub trait Opening: Plain {
+    /// The file, where `returned` is what the request returned.
+    fn opened(&self, returned: i32) -> RawFd;
 }
 
 /// The file descriptor of a container, for `VFIO_GROUP_SET_CONTAINER`.
@@ -32,86 +55,166 @@ pub struct SetContainer(pub RawFd);
 #[repr(transparent)]
 pub struct GetDevice(pub [u8; 32]);
 
-macro_rules! commands {
+/// Who adds a line upholds that the structure is the request's.
+macro_rules! arguments {
     ($($structure:ty: $number:literal;)*) => {
-        $(impl Command for $structure {
+        $(impl Argument for $structure {
             const REQUEST: c_ulong = request($number);
         })*
     };
 }
 
-// Who adds a line upholds what `call` relies on.
-commands! {
+macro_rules! plain {
+    ($($structure:ty: $number:literal;)*) => {
+        arguments! { $($structure: $number;)* }
+        $(impl Plain for $structure {})*
+    };
+}
+
+plain! {
     vfio::vfio_group_status: 103;
     SetContainer: 104;
     GetDevice: 106;
     vfio::vfio_region_info: 108;
-    vfio::vfio_iommu_type1_dma_map: 113;
     vfio::vfio_iommu_type1_dma_unmap: 114;
     vfio::vfio_device_bind_iommufd: 118;
     vfio::vfio_device_attach_iommufd_pt: 119;
     vfio::vfio_device_detach_iommufd_pt: 120;
     iommu::iommu_destroy: 0x80;
     iommu::iommu_ioas_alloc: 0x81;
-    iommu::iommu_ioas_map: 0x85;
     iommu::iommu_ioas_unmap: 0x86;
     iommu::iommu_option: 0x87;
     iommu::iommu_hwpt_alloc: 0x89;
-    iommu::iommu_hw_info: 0x8a;
     iommu::iommu_hwpt_set_dirty_tracking: 0x8b;
-    iommu::iommu_hwpt_get_dirty_bitmap: 0x8c;
     iommu::iommu_hwpt_invalidate: 0x8d;
     iommu::iommu_fault_alloc: 0x8e;
 }
 
-/// The bytes of `C`, for the field that every structure begins with.
-pub fn size<C: Command>() -> u32 {
-    u32::try_from(size_of::<C>()).unwrap_or(u32::MAX)
+arguments! {
+    vfio::vfio_iommu_type1_dma_map: 113;
+    iommu::iommu_ioas_map: 0x85;
+    iommu::iommu_hw_info: 0x8a;
+    iommu::iommu_hwpt_get_dirty_bitmap: 0x8c;
 }
 
-/// Makes the request that `command` belongs to; what the kernel returns when it is not an error.
-///
-/// Addresses within the structure must be those of memory that is mapped and that no Rust reference covers, or that the kernel
-/// only reads; their lengths must be true.
-pub fn call<C: Command>(fd: impl AsFd, command: &mut C) -> io::Result<i32> {
+impl OnMemory for vfio::vfio_iommu_type1_dma_map {
+    fn bytes(&self) -> u64 {
+        self.size
+    }
+
+    fn place(&mut self, address: u64) {
+        self.vaddr = address;
+    }
+}
+
+impl OnMemory for iommu::iommu_ioas_map {
+    fn bytes(&self) -> u64 {
+        self.length
+    }
+
+    fn place(&mut self, address: u64) {
+        self.user_va = address;
+    }
+}
+
+impl OnMemory for iommu::iommu_hw_info {
+    fn bytes(&self) -> u64 {
+        self.data_len.into()
+    }
+
+    fn place(&mut self, address: u64) {
+        self.data_uptr = address;
+    }
+}
+
+impl OnMemory for iommu::iommu_hwpt_get_dirty_bitmap {
+    /// A bit for each page, in words of 8 bytes.
+    fn bytes(&self) -> u64 {
+        self.length.div_ceil(self.page_size).div_ceil(64) * 8
+    }
+
+    fn place(&mut self, address: u64) {
+        self.data = address;
+    }
+}
+
+impl Opening for GetDevice {
+    fn opened(&self, returned: i32) -> RawFd {
+        returned
+    }
+}
+
+impl Opening for iommu::iommu_fault_alloc {
+    fn opened(&self, _: i32) -> RawFd {
+        self.out_fault_fd.cast_signed()
+    }
+}
+
+/// The bytes of `A`, for the field that every structure begins with.
+pub fn size<A: Argument>() -> u32 {
+    u32::try_from(size_of::<A>()).unwrap_or(u32::MAX)
+}
+
+/// Makes the request that `argument` belongs to; what the kernel returns when it is not an error.
+pub fn call<A: Plain>(fd: impl AsFd, argument: &mut A) -> io::Result<i32> {
+    make(fd, argument)
+}
+
+/// Makes a request for the part of `memory` that begins at `offset`.
+pub fn call_on<A: OnMemory>(
+    fd: impl AsFd,
+    argument: &mut A,
+    memory: &Memory,
+    offset: u64,
+) -> io::Result<i32> {
+    let end = offset.checked_add(argument.bytes());
+    if end.is_none_or(|end| end > memory.bytes()) {
+        return Err(io::Error::other("beyond the memory at hand"));
+    }
+    argument.place(memory.address() + offset);
+    make(fd, argument)
+}
+
+/// Makes a request for a new file.
+pub fn open<A: Opening>(fd: impl AsFd, argument: &mut A) -> io::Result<OwnedFd> {
+    let returned = make(fd, argument)?;
+    let opened = argument.opened(returned);
+    #[expect(unsafe_code, reason = "the kernel returns a number")]
+    // SAFETY: by `Opening` it is the file that the kernel has made for this request; nobody else has been told of it.
+    let owned = unsafe { OwnedFd::from_raw_fd(opened) };
+    Ok(owned)
+}
+
+fn make<A: Argument>(fd: impl AsFd, argument: &mut A) -> io::Result<i32> {
     let fd = fd.as_fd().as_raw_fd();
-    let command: *mut C = command;
+    let argument: *mut A = argument;
     #[expect(unsafe_code, reason = "no library makes these requests")]
-    // SAFETY: `Command` ties the request to the kernel's structure for it, so the kernel keeps within `command`, which is
-    // borrowed for the call, and within the memory that the caller named in it.
-    let result = unsafe { libc::ioctl(fd, C::REQUEST, command) };
+    // SAFETY: `Argument` ties the request to the kernel's structure for it, so the kernel keeps within `argument`, which is
+    // borrowed for the call, and writes besides only to memory that `call_on` has checked and no reference covers.
+    let result = unsafe { libc::ioctl(fd, A::REQUEST, argument) };
     checked(result)
 }
 
-/// VFIO's container requests that take a number or nothing.
+/// Requests of VFIO's container that take a number or nothing.
 #[derive(Clone, Copy)]
-pub enum Plain {
+pub enum Number {
     ApiVersion,
     CheckExtension(u32),
     SetIommu(u32),
 }
 
 /// Makes a request without a structure.
-pub fn call_plain(fd: impl AsFd, plain: Plain) -> io::Result<i32> {
-    let (number, argument) = match plain {
-        Plain::ApiVersion => (100, 0),
-        Plain::CheckExtension(extension) => (101, extension),
-        Plain::SetIommu(kind) => (102, kind),
+pub fn call_number(fd: impl AsFd, number: Number) -> io::Result<i32> {
+    let (number, argument) = match number {
+        Number::ApiVersion => (100, 0),
+        Number::CheckExtension(extension) => (101, extension),
+        Number::SetIommu(kind) => (102, kind),
     };
     let fd = fd.as_fd().as_raw_fd();
     #[expect(unsafe_code, reason = "no library makes these requests")]
     // SAFETY: these requests take a number; the kernel touches no memory of this program.
     let result = unsafe { libc::ioctl(fd, request(number), c_ulong::from(argument)) };
     checked(result)
-}
-
-/// The file descriptor that the kernel has just made for the caller of `call`, by the number that it returned.
-pub fn own(fd: RawFd) -> OwnedFd {
-    assert!(fd >= 0, "the kernel returned a file descriptor");
-    #[expect(unsafe_code, reason = "the kernel returns numbers")]
-    // SAFETY: called once with each number that the kernel returned as a new file descriptor, so nobody else owns it.
-    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-    owned
 }
 
 fn checked(result: i32) -> io::Result<i32> {

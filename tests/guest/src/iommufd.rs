@@ -10,8 +10,8 @@ use std::io;
 use anyhow::{Context, Result};
 use iommufd_bindings::iommufd as iommu;
 
-use crate::ioctl::{call, size};
-use crate::memory::{Memory, PAGE_BYTES};
+use crate::ioctl::{call, call_on, open, size};
+use crate::memory::{Memory, PAGE, PAGE_BYTES};
 use faults::FaultQueue;
 
 /// What the kernel calls an object of one iommufd.
@@ -89,7 +89,6 @@ impl Iommufd {
         iova: u64,
         writable: bool,
     ) -> io::Result<()> {
-        assert!(part.start <= part.end && part.end <= memory.bytes());
         let mut flags = iommu::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA
             | iommu::iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE;
         if writable {
@@ -99,12 +98,11 @@ impl Iommufd {
             size: size::<iommu::iommu_ioas_map>(),
             flags,
             ioas_id: ioas,
-            user_va: memory.address() + part.start,
-            length: part.end - part.start,
+            length: part.end.saturating_sub(part.start),
             iova,
             ..Default::default()
         };
-        call(&self.0, &mut map).map(drop)
+        call_on(&self.0, &mut map, memory, part.start).map(drop)
     }
 
     /// Unmaps a range, which must consist of whole mappings; the bytes that were mapped there.
@@ -207,7 +205,7 @@ impl Iommufd {
 
     /// Which of so many pages from `iova` on the device wrote since that was last cleared; and clears it.
     pub fn dirty(&self, hwpt: ObjectId, iova: u64, pages: usize, clear: bool) -> Result<Vec<bool>> {
-        let bitmap = Memory::new(pages.div_ceil(8 * 4096) * 4096)?;
+        let bitmap = Memory::new(pages.div_ceil(8 * PAGE) * PAGE)?;
         let mut get = iommu::iommu_hwpt_get_dirty_bitmap {
             size: size::<iommu::iommu_hwpt_get_dirty_bitmap>(),
             hwpt_id: hwpt,
@@ -215,10 +213,9 @@ impl Iommufd {
             iova,
             length: pages as u64 * PAGE_BYTES,
             page_size: PAGE_BYTES,
-            data: bitmap.address(),
             ..Default::default()
         };
-        call(&self.0, &mut get).context("reading the dirty bitmap")?;
+        call_on(&self.0, &mut get, &bitmap, 0).context("reading the dirty bitmap")?;
         let bit = |page: usize| Ok(bitmap.word(page / 64 * 8)? >> (page % 64) & 1 == 1);
         (0..pages).map(bit).collect()
     }
@@ -229,8 +226,8 @@ impl Iommufd {
             size: size::<iommu::iommu_fault_alloc>(),
             ..Default::default()
         };
-        call(&self.0, &mut alloc).context("making a fault queue")?;
-        FaultQueue::new(&alloc)
+        let file = open(&self.0, &mut alloc).context("making a fault queue")?;
+        Ok(FaultQueue::new(alloc.out_fault_id, file))
     }
 
     /// Bits of a PASID that the kernel has enabled for a device.
@@ -240,7 +237,8 @@ impl Iommufd {
             dev_id: device,
             ..Default::default()
         };
-        call(&self.0, &mut info).context("asking for the IOMMU's abilities")?;
+        call_on(&self.0, &mut info, &Memory::new(PAGE)?, 0)
+            .context("asking for the IOMMU's abilities")?;
         Ok(info.out_max_pasid_log2)
     }
 

@@ -18,8 +18,7 @@ pub fn run(mode: Mode) -> Result<String> {
     let mut setup = Setup::new(mode)?;
     let write = Command::fill(TO, 8, 1);
     setup
-        .refusals
-        .expect(&mut setup.device, &write, TO, Why::NoTable)
+        .refused(&write, TO, Why::NoTable)
         .context("before anything was attached")?;
 
     let transfer = Transfer::new()?;
@@ -37,9 +36,7 @@ pub fn run(mode: Mode) -> Result<String> {
     }
     let last = TO + bytes - PAGE_BYTES;
     let write = Command::fill(last, 8, 2);
-    setup
-        .refusals
-        .expect(&mut setup.device, &write, last, Why::Absent)?;
+    setup.refused(&write, last, Why::Absent)?;
     transfer.check().context("after the unmap")?;
 
     another_space(&mut setup, hwpt)?;
@@ -54,9 +51,7 @@ fn read_only(setup: &mut Setup, ioas: u32, transfer: &Transfer) -> Result<()> {
     transfer.to.check_word(0, 0x1122)?;
     setup.device.done(&Command::copy(FROM, TO, 8))?;
     let write = Command::fill(READ_ONLY, 8, 1);
-    setup
-        .refusals
-        .expect(&mut setup.device, &write, READ_ONLY, Why::ReadOnly)?;
+    setup.refused(&write, READ_ONLY, Why::ReadOnly)?;
     page.check_word(0, 0x1122)
 }
 
@@ -77,14 +72,12 @@ fn another_space(setup: &mut Setup, old: u32) -> Result<()> {
     page.check_page(0, 3)?;
     let read = Command::checksum(FROM, 8);
     setup
-        .refusals
-        .expect(&mut setup.device, &read, FROM, Why::Absent)
+        .refused(&read, FROM, Why::Absent)
         .context("an address of the space before")?;
     setup.detach(None)?;
     let write = Command::fill(TO, 8, 4);
     setup
-        .refusals
-        .expect(&mut setup.device, &write, TO, Why::NoTable)
+        .refused(&write, TO, Why::NoTable)
         .context("after the table was detached")?;
     page.check_page(0, 3)
 }

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 
 use anyhow::{Context, Result, bail};
 
-use super::driver::Command;
+use super::driver::{Command, NO_TRANSLATION};
 use super::first_stage::{ACCESSED, DIRTY, READ_ONLY, READ_WRITE, Tables};
 use super::refusals::{Mode, Why};
 use super::setup::Setup;
@@ -97,8 +97,7 @@ impl Nested {
     }
 
     fn refused(&mut self, command: &Command, iova: u64, why: Why) -> Result<()> {
-        let (refusals, device) = (&mut self.setup.refusals, &mut self.setup.device);
-        refusals.expect(device, command, iova, why)
+        self.setup.refused(command, iova, why)
     }
 
     /// Maps neighbours in reverse order, and one page under other tables all the way up.
@@ -163,8 +162,28 @@ impl Nested {
             .context("a table that the parent lacks")
     }
 
-    /// Changes a leaf from one page to another, several times, with each form of invalidation; then clears it.
+    /// Changes a leaf with each form of invalidation, for requests that the unit translates and for such that the device
+    /// translates itself; then clears it.
     fn invalidation_takes_effect(&mut self) -> Result<()> {
+        let fill = |pattern| Command::fill(IOVA, 4096, pattern);
+        self.changes_of_a_leaf(0x300, &fill)?;
+        let fill = |pattern| fill(pattern).translated();
+        self.changes_of_a_leaf(0x380, &fill)
+            .context("with translations of the device's own")?;
+        self.tables.unmap(IOVA)?;
+        self.invalidate(IOVA, 1, true)?;
+        let write = Command::fill(IOVA, 8, 1);
+        self.refused(&write, IOVA, FIRST_ABSENT)
+            .context("a page that was taken out of the first stage")?;
+        let answer = self.setup.device.run(&write.translated())?;
+        if answer.status != NO_TRANSLATION {
+            bail!("the device still has a translation: {answer:x?}");
+        }
+        Ok(())
+    }
+
+    /// Points the leaf for [`IOVA`] from one page to another and back, with each form of invalidation.
+    fn changes_of_a_leaf(&mut self, base: u64, fill: &dyn Fn(u64) -> Command) -> Result<()> {
         let iova = IOVA;
         let gpa = |page: usize| DATA + (page * PAGE) as u64;
         let forms = [
@@ -177,26 +196,22 @@ impl Nested {
         self.invalidate(iova, 1, true)?;
         for (round, (start, pages, leaf)) in forms.into_iter().enumerate() {
             let (old, new) = (round % 2, (round + 1) % 2);
-            let pattern = 0x300 + 4 * round as u64;
-            self.fill(iova, pattern)?;
+            let pattern = base + 4 * round as u64;
+            self.setup.device.done(&fill(pattern))?;
             self.data.check_page(old * PAGE, pattern)?;
 
             self.tables.map(iova, gpa(new), READ_WRITE)?;
-            self.fill(iova, pattern + 1)?;
+            self.setup.device.done(&fill(pattern + 1))?;
             if self.data.word(old * PAGE)? == pattern + 1 {
                 self.stale += 1;
             }
             self.invalidate(start, pages, leaf)?;
             self.data.set_word(old * PAGE, pattern + 2)?;
-            self.fill(iova, pattern + 3)?;
+            self.setup.device.done(&fill(pattern + 3))?;
             self.data.check_page(new * PAGE, pattern + 3)?;
             self.data.check_word(old * PAGE, pattern + 2)?;
         }
-        self.tables.unmap(iova)?;
-        self.invalidate(iova, 1, true)?;
-        let write = Command::fill(iova, 8, 1);
-        self.refused(&write, iova, FIRST_ABSENT)
-            .context("a page that was taken out of the first stage")
+        Ok(())
     }
 
     /// The kernel invalidates by itself what it changes in the parent.

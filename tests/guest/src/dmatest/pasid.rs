@@ -101,13 +101,11 @@ fn everyone_is_at_home(setup: &mut Setup, memory: &Memory, spaces: &[Space]) -> 
 fn not_attached(setup: &mut Setup) -> Result<()> {
     let write = Command::fill(IOVA, 8, 1);
     setup
-        .refusals
-        .expect(&mut setup.device, &write, IOVA, Why::NoTable)
+        .refused(&write, IOVA, Why::NoTable)
         .context("without PASID")?;
     let write = write.pasid(Some(NEVER_ATTACHED));
     setup
-        .refusals
-        .expect(&mut setup.device, &write, IOVA, NO_DIRECTORY)
+        .refused(&write, IOVA, NO_DIRECTORY)
         .context("a PASID that was never attached")
 }
 
@@ -118,8 +116,7 @@ fn detach_and_attach(setup: &mut Setup, memory: &Memory, spaces: &[Space]) -> Re
     };
     setup.detach(Some(first.pasid))?;
     setup
-        .refusals
-        .expect(&mut setup.device, &first.fill(1), IOVA, Why::NoTable)
+        .refused(&first.fill(1), IOVA, Why::NoTable)
         .context("a detached PASID")?;
     setup.device.done(&second.fill(2))?;
     memory.check_page(second.offset, 2)?;
@@ -149,8 +146,7 @@ fn unmap_one(setup: &mut Setup, memory: &Memory, spaces: &[Space]) -> Result<()>
     };
     setup.iommufd.unmap(last.ioas, IOVA, PAGE_BYTES)?;
     setup
-        .refusals
-        .expect(&mut setup.device, &last.fill(5), IOVA, Why::Absent)
+        .refused(&last.fill(5), IOVA, Why::Absent)
         .context("an unmapped page")?;
     setup.device.done(&neighbour.fill(6))?;
     memory.check_page(neighbour.offset, 6)

@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result};
 
-use super::driver::{DEVICE, Dmatest, VENDOR};
-use super::refusals::{Mode, Refusals};
+use super::driver::{Command, DEVICE, Dmatest, VENDOR};
+use super::refusals::{Mode, Refusals, Why};
 use crate::iommufd::{Iommufd, ObjectId, Purpose};
 use crate::memory::Memory;
 use crate::pci::Function;
@@ -59,6 +59,12 @@ impl Setup {
     pub fn attach(&self, pasid: Option<u32>, table: ObjectId) -> Result<()> {
         let attach = self.cdev.attach(pasid, table);
         attach.with_context(|| format!("attaching a table for PASID {pasid:x?}"))
+    }
+
+    /// Fails unless `command` is refused at `address` for this reason.
+    pub fn refused(&mut self, command: &Command, address: u64, why: Why) -> Result<()> {
+        self.refusals
+            .expect(&mut self.device, command, address, why)
     }
 
     /// Detaches what is attached.

@@ -3,15 +3,13 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use iommufd_bindings::iommufd as iommu;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::ObjectId;
-use crate::ioctl::own;
 
 /// Bytes of `struct iommu_hwpt_pgfault`.
 const RECORD: usize = 40;
@@ -53,12 +51,11 @@ pub struct FaultQueue {
 
 impl FaultQueue {
     /// The queue that the kernel has just made.
-    pub(super) fn new(alloc: &iommu::iommu_fault_alloc) -> Result<Self> {
-        let file = File::from(own(i32::try_from(alloc.out_fault_fd)?));
-        Ok(Self {
-            id: alloc.out_fault_id,
-            file,
-        })
+    pub(super) fn new(id: ObjectId, file: OwnedFd) -> Self {
+        Self {
+            id,
+            file: File::from(file),
+        }
     }
 
     /// The next page request.

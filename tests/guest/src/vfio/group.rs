@@ -11,7 +11,7 @@ use vfio_bindings::bindings::vfio::{
     VFIO_TYPE1v2_IOMMU, vfio_group_status, vfio_iommu_type1_dma_map, vfio_iommu_type1_dma_unmap,
 };
 
-use crate::ioctl::{GetDevice, Plain, SetContainer, call, call_plain, own, size};
+use crate::ioctl::{GetDevice, Number, SetContainer, call, call_number, call_on, open, size};
 use crate::memory::Memory;
 use crate::pci::Function;
 
@@ -27,14 +27,14 @@ pub struct Container {
 impl Container {
     /// Opens `function`, which vfio-pci must have.
     pub fn open(function: &Function) -> Result<Self> {
-        let container = open("/dev/vfio/vfio")?;
-        let version = call_plain(&container, Plain::ApiVersion)?;
+        let container = open_file("/dev/vfio/vfio")?;
+        let version = call_number(&container, Number::ApiVersion)?;
         if u32::try_from(version) != Ok(VFIO_API_VERSION)
-            || call_plain(&container, Plain::CheckExtension(VFIO_TYPE1v2_IOMMU))? != 1
+            || call_number(&container, Number::CheckExtension(VFIO_TYPE1v2_IOMMU))? != 1
         {
             bail!("this kernel's VFIO has no type 1 IOMMU, version 2");
         }
-        let group = open(&format!("/dev/vfio/{}", function.group()?))?;
+        let group = open_file(&format!("/dev/vfio/{}", function.group()?))?;
         let mut status = vfio_group_status {
             argsz: size::<vfio_group_status>(),
             flags: 0,
@@ -45,15 +45,15 @@ impl Container {
         }
         call(&group, &mut SetContainer(container.as_raw_fd()))
             .context("putting the group into the container")?;
-        call_plain(&container, Plain::SetIommu(VFIO_TYPE1v2_IOMMU))
+        call_number(&container, Number::SetIommu(VFIO_TYPE1v2_IOMMU))
             .context("choosing the type 1 IOMMU")?;
         let mut name = GetDevice([0; 32]);
         name.0[..function.id.len()].copy_from_slice(function.id.as_bytes());
-        let device = call(&group, &mut name).context("opening the device")?;
+        let device = open(&group, &mut name).context("opening the device")?;
         Ok(Self {
             container,
             _group: group,
-            device: File::from(own(device)),
+            device: File::from(device),
         })
     }
 
@@ -63,11 +63,11 @@ impl Container {
         let mut map = vfio_iommu_type1_dma_map {
             argsz: size::<vfio_iommu_type1_dma_map>(),
             flags: VFIO_DMA_MAP_FLAG_READ | write,
-            vaddr: memory.address(),
             iova,
             size: memory.bytes(),
+            ..Default::default()
         };
-        call(&self.container, &mut map).map(drop)
+        call_on(&self.container, &mut map, memory, 0).map(drop)
     }
 
     /// Unmaps a range; the bytes that were mapped there.
@@ -83,7 +83,7 @@ impl Container {
     }
 }
 
-fn open(path: &str) -> Result<File> {
+fn open_file(path: &str) -> Result<File> {
     let file = OpenOptions::new().read(true).write(true).open(path);
     file.with_context(|| format!("opening {path}"))
 }
