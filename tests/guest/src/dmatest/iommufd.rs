@@ -37,7 +37,7 @@ pub fn run(mode: Mode) -> Result<String> {
     let last = TO + bytes - PAGE_BYTES;
     let write = Command::fill(last, 8, 2);
     setup.refused(&write, last, Why::Absent)?;
-    transfer.check().context("after the unmap")?;
+    transfer.check_last_page().context("after the unmap")?;
 
     another_space(&mut setup, hwpt)?;
     Ok(format!("64 MiB moved, {}", setup.refusals))
