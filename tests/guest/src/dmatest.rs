@@ -17,7 +17,7 @@
 
 mod ats;
 mod dirty;
-mod driver;
+pub mod driver;
 mod first_stage;
 mod iommufd;
 mod nested;

@@ -25,7 +25,8 @@ mod tables;
 
 use anyhow::{Result, bail};
 
-use device::{Command, Device};
+use crate::dmatest::driver::{BLOCKED, Command, DONE};
+use device::Device;
 use tables::{Change, Memory};
 
 /// Where memory of the machine lies that its kernel was told to leave alone: zeroed, 1 MiB.
@@ -34,11 +35,15 @@ const SCRATCH: u64 = 0x0800_0000;
 /// An address at which there is neither memory nor a device.
 const NOWHERE: u64 = 0x9000_0000;
 
-/// Statuses of commands.
-const DONE: u32 = 1;
-const BLOCKED: u32 = 6;
-const TRANSLATION_REFUSED: u32 = 9;
-const PAGE_INVALID: u32 = 10;
+/// Reads 64 bytes.
+fn read(address: u64) -> Command {
+    Command::checksum(address, 64)
+}
+
+/// Writes 64 bytes.
+fn write(address: u64) -> Command {
+    Command::fill(address, 64, 0)
+}
 
 /// The devices and the tables.
 struct Bench {
@@ -133,7 +138,7 @@ fn refused(
     let answer = device.run(command);
     memory.undo(&before)?;
     match answer? {
-        answer if answer.status == status => println!("FAULT {name} {}", device.id),
+        answer if answer.status == status => println!("FAULT {name} {}", device.function.id),
         answer => bail!("'{name}' was to end with status {status}, but: {answer:x?}"),
     }
     Ok(())

@@ -18,6 +18,12 @@ pub struct Function {
 impl Function {
     /// The first function with these ids, in the order of addresses.
     pub fn find(vendor: u16, device: u16) -> Result<Self> {
+        let first = Self::all(vendor, device)?.into_iter().next();
+        first.with_context(|| format!("no device {vendor:04x}:{device:04x} here"))
+    }
+
+    /// All functions with these ids, in the order of addresses.
+    pub fn all(vendor: u16, device: u16) -> Result<Vec<Self>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(DEVICES).context("listing PCI devices")? {
             let path = entry?.path();
@@ -30,9 +36,17 @@ impl Function {
             }
         }
         found.sort();
-        let id = found.into_iter().next();
-        let id = id.with_context(|| format!("no device {vendor:04x}:{device:04x} here"))?;
-        Ok(Self { id })
+        Ok(found.into_iter().map(|id| Self { id }).collect())
+    }
+
+    /// Bus, device and function as requests carry them.
+    pub fn source(&self) -> Result<u16> {
+        let number = |digits: &str| u16::from_str_radix(digits, 16);
+        let parts: Vec<&str> = self.id.split([':', '.']).collect();
+        let &[_, bus, device, function] = parts.as_slice() else {
+            bail!("'{}' is no PCI address", self.id)
+        };
+        Ok(number(bus)? << 8 | number(device)? << 3 | number(function)?)
     }
 
     /// Gives it to vfio-pci, if it is not there yet.
@@ -68,7 +82,8 @@ impl Function {
         Ok(Path::new("/dev/vfio/devices").join(name.file_name()))
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    /// One of its files in sysfs.
+    pub fn path(&self, file: &str) -> PathBuf {
         Path::new(DEVICES).join(&self.id).join(file)
     }
 }
@@ -80,4 +95,17 @@ fn name_of(path: &Path) -> String {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("writing {text} to {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_takes_the_three_fields_apart() {
+        let source = |id: &str| Function { id: id.to_owned() }.source();
+        assert_eq!(source("0000:01:02.3").unwrap(), 0x0113);
+        assert_eq!(source("0000:ff:1f.7").unwrap(), 0xffff);
+        assert!(source("0000:01").is_err());
+    }
 }

@@ -13,6 +13,7 @@ pub const VENDOR: u16 = 0x1234;
 pub const DEVICE: u16 = 0xd7a7;
 
 const MAGIC: u32 = 0x5441_4d44;
+const STATUS: usize = 0x1c;
 const TAIL: usize = 0x24;
 const ATC_HITS: usize = 0x44;
 const ATC_INVALIDATIONS: usize = 0x4c;
@@ -28,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub const DONE: u32 = 1;
 pub const BLOCKED: u32 = 6;
 pub const NO_TRANSLATION: u32 = 8;
+pub const TRANSLATION_REFUSED: u32 = 9;
 pub const PAGE_INVALID: u32 = 10;
 
 /// A command, as its slot holds it.
@@ -91,6 +93,18 @@ impl Command {
         self
     }
 
+    /// With supervisor privilege, which takes a PASID.
+    pub fn privileged(mut self) -> Self {
+        self.control |= 1 << 9;
+        self
+    }
+
+    /// As instruction fetches, which take a PASID.
+    pub fn execute(mut self) -> Self {
+        self.control |= 1 << 10;
+        self
+    }
+
     /// The device translates.
     pub fn translated(mut self) -> Self {
         self.control |= 1 << 11;
@@ -124,11 +138,12 @@ pub struct Dmatest {
 impl Dmatest {
     /// The device behind this BAR 0, whose ring must be empty.
     pub fn new(bar: MmapRegion) -> Result<Self> {
-        let device = Self { bar, tail: 0 };
-        let magic = device.register(0)?;
-        if magic != MAGIC || device.register(TAIL)? != 0 {
-            bail!("no dmatest fresh from its reset: it says {magic:#x}");
+        let mut device = Self { bar, tail: 0 };
+        let (magic, busy) = (device.register(0)?, device.register(STATUS)? & 1);
+        if magic != MAGIC || busy != 0 {
+            bail!("no idle dmatest: it says {magic:#x}");
         }
+        device.tail = usize::try_from(device.register(TAIL)?)?;
         Ok(device)
     }
 

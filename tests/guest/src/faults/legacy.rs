@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 
-use super::device::Command;
 use super::tables::{entry, table};
-use super::{BLOCKED, Bench, NOWHERE, PAGE_INVALID, TRANSLATION_REFUSED};
+use super::{Bench, NOWHERE, read, write};
+use crate::dmatest::driver::{BLOCKED, Command, PAGE_INVALID, TRANSLATION_REFUSED};
 
 /// Entries of the second stage.
 const READ: u64 = 1;
@@ -35,15 +35,15 @@ impl Bench {
 pub fn roots(bench: &mut Bench) -> Result<()> {
     let source = bench.below.source;
     let (root, word) = bench.legacy_root(source)?;
-    let read = Command::read(0x5000);
-    bench.refused_below("root-absent", &[(root, word & !1)], &read)?;
-    bench.refused_below("root-reserved", &[(root, word | 2)], &read)?;
-    bench.refused_below("context-unreadable", &[(root, NOWHERE | 1)], &read)?;
+    let reads = read(0x5000);
+    bench.refused_below("root-absent", &[(root, word & !1)], &reads)?;
+    bench.refused_below("root-reserved", &[(root, word | 2)], &reads)?;
+    bench.refused_below("context-unreadable", &[(root, NOWHERE | 1)], &reads)?;
     let (context, word) = bench.legacy_context(source)?;
-    bench.refused_below("context-absent", &[(context, word & !1)], &read)?;
-    bench.refused_below("context-reserved", &[(context, word | 1 << 4)], &read)?;
+    bench.refused_below("context-absent", &[(context, word & !1)], &reads)?;
+    bench.refused_below("context-reserved", &[(context, word | 1 << 4)], &reads)?;
     let unknown = [(context, word | TRANSLATION_TYPE)];
-    bench.refused_below("context-type", &unknown, &read)
+    bench.refused_below("context-type", &unknown, &reads)
 }
 
 /// Paging structures of four levels.
@@ -62,23 +62,23 @@ pub fn tables(bench: &mut Bench) -> Result<()> {
     ];
     bench.memory.change(&structures)?;
     let mut refused = |name, command| bench.refused(name, 0, &own, &command, BLOCKED);
-    refused("absent", Command::read(0))?;
-    refused("read-only", Command::write(0x1000))?;
-    refused("interrupt-range", Command::add(0x4000, 1))?;
-    refused("table-unreadable", Command::read(1 << 39))?;
-    refused("table-reserved", Command::write(2 << 39))?;
-    refused("beyond-width", Command::read(1 << 48))
+    refused("absent", read(0))?;
+    refused("read-only", write(0x1000))?;
+    refused("interrupt-range", Command::fetch_add(0x4000, 1))?;
+    refused("table-unreadable", read(1 << 39))?;
+    refused("table-reserved", write(2 << 39))?;
+    refused("beyond-width", read(1 << 48))
 }
 
 /// Requests that legacy mode does not know, or this context not.
 pub fn requests(bench: &mut Bench) -> Result<()> {
-    let write = Command::write(0x7000);
-    bench.refused("pasid", 1, &[], &write.pasid(0x123), BLOCKED)?;
-    let pages = write.asking_for_pages();
+    let writes = write(0x7000);
+    bench.refused("pasid", 1, &[], &writes.pasid(Some(0x123)), BLOCKED)?;
+    let pages = writes.asking_for_pages();
     bench.refused("page-request", 2, &[], &pages, PAGE_INVALID)?;
     let (context, word) = bench.legacy_context(bench.devices[3].source)?;
     let no_device_tlb = [(context, word & !TRANSLATION_TYPE)];
-    let translation = Command::read(0x8000).translated();
+    let translation = read(0x8000).translated();
     let status = TRANSLATION_REFUSED;
     bench.refused(
         "translation-request",

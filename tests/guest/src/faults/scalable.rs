@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 
-use super::device::Command;
 use super::tables::{Change, entry, table};
-use super::{BLOCKED, Bench, NOWHERE, PAGE_INVALID, SCRATCH, TRANSLATION_REFUSED};
+use super::{Bench, NOWHERE, SCRATCH, read, write};
+use crate::dmatest::driver::{BLOCKED, Command, PAGE_INVALID, TRANSLATION_REFUSED};
 
 /// Bits of a context entry's first word.
 const DEVICE_TLB: u64 = 1 << 2;
@@ -79,36 +79,36 @@ impl Bench {
         command: &Command,
     ) -> Result<()> {
         let entry = self.entry(pasid, words)?;
-        self.refused(name, 0, &entry, &command.pasid(pasid), BLOCKED)
+        self.refused(name, 0, &entry, &command.pasid(Some(pasid)), BLOCKED)
     }
 }
 
 /// The kernel's own tables, in which nothing is mapped.
 pub fn unmapped(bench: &mut Bench) -> Result<()> {
     let mut refused = |name, command| bench.refused(name, 0, &[], &command, BLOCKED);
-    refused("read", Command::read(0x1000_0040))?;
-    refused("write", Command::write(0x2_3456_7000))?;
-    refused("atomic", Command::add(0x3000_0008, 1).pasid(0))?;
-    refused("not-canonical", Command::read(1 << 47))?;
-    refused("no-pasid-entry", Command::write(0x1000).pasid(5))?;
-    refused("no-directory-entry", Command::read(0x1000).pasid(0xf_ffff))
+    refused("read", read(0x1000_0040))?;
+    refused("write", write(0x2_3456_7000))?;
+    refused("atomic", Command::fetch_add(0x3000_0008, 1).pasid(Some(0)))?;
+    refused("not-canonical", read(1 << 47))?;
+    refused("no-pasid-entry", write(0x1000).pasid(Some(5)))?;
+    refused("no-directory-entry", read(0x1000).pasid(Some(0xf_ffff)))
 }
 
 /// Root and context entries of a device behind a port; the last one is valid.
 pub fn roots(bench: &mut Bench) -> Result<()> {
     let source = bench.below.source;
     let (root, word) = bench.root_half(source)?;
-    let read = Command::read(0x5000);
-    bench.refused_below("root-absent", &[(root, word & !1)], &read)?;
-    bench.refused_below("root-reserved", &[(root, word | 2)], &read)?;
-    bench.refused_below("context-unreadable", &[(root, NOWHERE | 1)], &read)?;
+    let reads = read(0x5000);
+    bench.refused_below("root-absent", &[(root, word & !1)], &reads)?;
+    bench.refused_below("root-reserved", &[(root, word | 2)], &reads)?;
+    bench.refused_below("context-unreadable", &[(root, NOWHERE | 1)], &reads)?;
     let (context, word) = bench.context(source)?;
-    bench.refused_below("context-absent", &[(context, word & !1)], &read)?;
-    bench.refused_below("context-reserved", &[(context, word | 1 << 6)], &read)?;
+    bench.refused_below("context-absent", &[(context, word & !1)], &reads)?;
+    bench.refused_below("context-reserved", &[(context, word | 1 << 6)], &reads)?;
     let contradiction = [(context, word & !DEVICE_TLB | PAGE_REQUESTS)];
-    bench.refused_below("context-contradicts", &contradiction, &read)?;
+    bench.refused_below("context-contradicts", &contradiction, &reads)?;
     let no_directory = [(context, word & 0xfff | NOWHERE)];
-    bench.refused_below("directory-unreadable", &no_directory, &read)
+    bench.refused_below("directory-unreadable", &no_directory, &reads)
 }
 
 /// Valid context entries that do not allow what is asked for. Each is another device's, because it is cached.
@@ -121,42 +121,54 @@ pub fn contexts(bench: &mut Bench) -> Result<()> {
         let (at, word) = contexts[number];
         (at, word & !clear | set)
     };
-    let read = Command::read(0x6000);
-    let write = Command::write(0x6000);
+    let reads = read(0x6000);
+    let writes = write(0x6000);
     let no_pasids = [change(1, PASIDS, 0)];
-    bench.refused("pasids-disabled", 1, &no_pasids, &read.pasid(9), BLOCKED)?;
+    bench.refused(
+        "pasids-disabled",
+        1,
+        &no_pasids,
+        &reads.pasid(Some(9)),
+        BLOCKED,
+    )?;
     // The smallest directory has room for 13 bits.
     let small = [change(2, DIRECTORY_SIZE, 0)];
-    let wide = write.pasid(0x2000);
+    let wide = writes.pasid(Some(0x2000));
     bench.refused("pasid-beyond-directory", 2, &small, &wide, BLOCKED)?;
     let no_tlb = [change(3, DEVICE_TLB | PAGE_REQUESTS, 0)];
-    let translation = read.translated();
+    let translation = reads.translated();
     let status = TRANSLATION_REFUSED;
     bench.refused("translation-request", 3, &no_tlb, &translation, status)?;
     let no_pages = [change(4, PAGE_REQUESTS, DEVICE_TLB)];
-    let pages = write.asking_for_pages();
+    let pages = writes.asking_for_pages();
     bench.refused("page-request", 4, &no_pages, &pages, PAGE_INVALID)?;
     let (at, _) = contexts[5];
     let rid_pasid = [(at + 8, 0x2000), change(5, DIRECTORY_SIZE, 0)];
-    bench.refused("rid-pasid-beyond-directory", 5, &rid_pasid, &write, BLOCKED)
+    bench.refused(
+        "rid-pasid-beyond-directory",
+        5,
+        &rid_pasid,
+        &writes,
+        BLOCKED,
+    )
 }
 
 /// Entries of the PASID directory and of PASID tables.
 pub fn pasids(bench: &mut Bench) -> Result<()> {
     let directory = bench.directory()?;
-    let (read, write) = (Command::read(0x7000), Command::write(0x7000));
+    let (reads, writes) = (read(0x7000), write(0x7000));
     let reserved = [(directory + 8 * 2, SCRATCH | 1 << 2 | 1)];
-    let pasid = read.pasid(0x80);
+    let pasid = reads.pasid(Some(0x80));
     bench.refused("directory-reserved", 0, &reserved, &pasid, BLOCKED)?;
     let no_table = [(directory + 8 * 3, NOWHERE | 1)];
-    let pasid = write.pasid(0xc1);
+    let pasid = writes.pasid(Some(0xc1));
     bench.refused("table-unreadable", 0, &no_table, &pasid, BLOCKED)?;
     let reserved = [SECOND_STAGE | BITS_48 | 1 << 10, DOMAIN, 0];
-    bench.refused_by("entry-reserved", 0x11, reserved, &read)?;
-    bench.refused_by("entry-type", 0x12, [1 | 7 << 6, DOMAIN, 0], &write)?;
+    bench.refused_by("entry-reserved", 0x11, reserved, &reads)?;
+    bench.refused_by("entry-type", 0x12, [1 | 7 << 6, DOMAIN, 0], &writes)?;
     let plain = [FIRST_STAGE, DOMAIN, table(0)];
-    bench.refused_by("execute-disabled", 0x13, plain, &read.execute())?;
-    bench.refused_by("supervisor-disabled", 0x13, plain, &write.privileged())
+    bench.refused_by("execute-disabled", 0x13, plain, &reads.execute())?;
+    bench.refused_by("supervisor-disabled", 0x13, plain, &writes.privileged())
 }
 
 /// First-stage tables of four levels.
@@ -175,17 +187,17 @@ pub fn first(bench: &mut Bench) -> Result<()> {
     bench.memory.change(&structures)?;
     let plain = [FIRST_STAGE, DOMAIN, table(0)];
     let mut refused = |name, command| bench.refused_by(name, 0x20, plain, &command);
-    refused("first-table-unreadable", Command::read(1 << 39))?;
-    refused("first-reserved", Command::write(2 << 39))?;
-    refused("first-read-only", Command::write(0x1000))?;
-    refused("first-supervisor-page", Command::read(0x2000))?;
-    refused("first-interrupt-range", Command::add(0x4000, 1))?;
+    refused("first-table-unreadable", read(1 << 39))?;
+    refused("first-reserved", write(2 << 39))?;
+    refused("first-read-only", write(0x1000))?;
+    refused("first-supervisor-page", read(0x2000))?;
+    refused("first-interrupt-range", Command::fetch_add(0x4000, 1))?;
     let executes = [FIRST_STAGE, DOMAIN, table(0) | EXECUTE | NO_EXECUTE_BITS];
-    let fetch = Command::read(0x3000).execute();
+    let fetch = read(0x3000).execute();
     bench.refused_by("first-no-execute", 0x21, executes, &fetch)?;
     let nowhere = [FIRST_STAGE, DOMAIN, NOWHERE | SUPERVISOR];
-    let write = Command::write(0x1000).privileged();
-    bench.refused_by("first-top-unreadable", 0x22, nowhere, &write)
+    let writes = write(0x1000).privileged();
+    bench.refused_by("first-top-unreadable", 0x22, nowhere, &writes)
 }
 
 /// Second-stage tables of four levels.
@@ -202,19 +214,14 @@ pub fn second(bench: &mut Bench) -> Result<()> {
     bench.memory.change(&structures)?;
     let plain = [SECOND_STAGE | BITS_48 | table(16), DOMAIN + 1, 0];
     let mut refused = |name, command| bench.refused_by(name, 0x30, plain, &command);
-    refused("second-absent", Command::read(0x5000))?;
-    refused("second-table-unreadable", Command::write(1 << 39))?;
-    refused("second-reserved", Command::read(2 << 39))?;
-    refused("second-read-only", Command::add(0x1000, 1))?;
-    refused("second-write-only", Command::read(0x2000))?;
-    refused("second-beyond-width", Command::write(1 << 48))?;
+    refused("second-absent", read(0x5000))?;
+    refused("second-table-unreadable", write(1 << 39))?;
+    refused("second-reserved", read(2 << 39))?;
+    refused("second-read-only", Command::fetch_add(0x1000, 1))?;
+    refused("second-write-only", read(0x2000))?;
+    refused("second-beyond-width", write(1 << 48))?;
     let nowhere = [SECOND_STAGE | BITS_48 | NOWHERE, DOMAIN + 2, 0];
-    bench.refused_by(
-        "second-top-unreadable",
-        0x31,
-        nowhere,
-        &Command::read(0x1000),
-    )
+    bench.refused_by("second-top-unreadable", 0x31, nowhere, &read(0x1000))
 }
 
 /// First-stage tables over a second stage of three levels, which has the scratch memory where it is, with these rights.
@@ -238,17 +245,14 @@ pub fn nested(bench: &mut Bench) -> Result<()> {
     ];
     bench.memory.change(&structures)?;
     let over = |first_stage: u64| [NESTED | BITS_39 | table(32), DOMAIN + 3, first_stage];
-    let read = Command::read(0);
-    bench.refused_by("nested-top-beyond-width", 0x32, over(1 << 39), &read)?;
-    bench.refused_by("nested-top-unreadable", 0x33, over(table(41)), &read)?;
+    let reads = read(0);
+    bench.refused_by("nested-top-beyond-width", 0x32, over(1 << 39), &reads)?;
+    bench.refused_by("nested-top-unreadable", 0x33, over(table(41)), &reads)?;
     let plain = over(table(40));
     let mut refused = |name, command| bench.refused_by(name, 0x34, plain, &command);
-    refused("nested-table-unreadable", Command::write(0))?;
-    refused(
-        "nested-output-beyond-width",
-        Command::read(2 << 39 | 0x1000),
-    )?;
-    refused("nested-output-absent", Command::write(2 << 39 | 0x2000))?;
+    refused("nested-table-unreadable", write(0))?;
+    refused("nested-output-beyond-width", read(2 << 39 | 0x1000))?;
+    refused("nested-output-absent", write(2 << 39 | 0x2000))?;
     let read_only = over(table(42));
-    bench.refused_by("nested-table-read-only", 0x35, read_only, &read)
+    bench.refused_by("nested-table-read-only", 0x35, read_only, &reads)
 }

@@ -3,8 +3,8 @@
 
 use anyhow::{Result, bail};
 
-use super::DONE;
-use super::device::{Command, Device};
+use super::device::Device;
+use crate::dmatest::driver::{Command, DONE};
 
 /// An address and what stands there instead, 8 bytes.
 pub type Change = (u64, u64);
@@ -21,7 +21,7 @@ impl Memory {
 
     /// The 8 bytes at `address`, which must be memory.
     pub fn read(&mut self, address: u64) -> Result<u64> {
-        let answer = self.0.run(&Command::add(address, 0))?;
+        let answer = self.0.run(&Command::fetch_add(address, 0))?;
         if answer.status != DONE {
             bail!("memory at {address:#x} cannot be read: {answer:x?}");
         }
