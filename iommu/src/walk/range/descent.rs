@@ -63,15 +63,27 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
     }
 
     pub(super) fn run(mut self) -> Progress {
+        let (gpa, level) = self.walk.format.top();
+        // All parts share it.
+        let mut top = None;
         while let Some(part) = self.walk.left.last() {
             (self.at, self.last) = (part.start().0, part.last().0);
             self.ended = false;
-            let (table, level) = self.walk.format.top();
-            if self.table(table, level, PageRights::ALL).is_err() {
+            let done = match self.load_once(gpa, &mut top) {
+                Ok(Some(words)) => self.entries(words, level, PageRights::ALL),
+                Ok(None) => {
+                    self.unreadable(level);
+                    Ok(())
+                }
+                Err(exhausted) => Err(exhausted),
+            };
+            if done.is_err() {
+                self.walk.pool.extend(top);
                 return self.pause();
             }
             self.walk.left.pop();
         }
+        self.walk.pool.extend(top);
         if let Some(run) = self.walk.open {
             if self.report(run).is_err() {
                 return Progress::More(run.iova);
@@ -95,27 +107,51 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
 
     /// Walks the table at `gpa` from the next address on.
     fn table(&mut self, gpa: Gpa, level: u32, above: PageRights) -> Result<(), Exhausted> {
+        let Some(words) = self.load(gpa)? else {
+            self.unreadable(level);
+            return Ok(());
+        };
+        let outcome = self.entries(&words, level, above);
+        self.walk.pool.push(words);
+        outcome
+    }
+
+    /// Reads the table at `gpa`; `None` when it is no memory.
+    fn load(&mut self, gpa: Gpa) -> Result<Option<Box<Table>>, Exhausted> {
         if self.budget.tables == 0 && self.advanced {
             return Err(Exhausted);
         }
         self.budget.tables = self.budget.tables.saturating_sub(1);
         let mut words = (self.walk.pool.pop()).unwrap_or_else(|| Box::new([0; ENTRIES]));
-        let read = self.memory.load_words(gpa, &mut words[..]);
-        let outcome = if read.is_ok() {
+        if self.memory.load_words(gpa, &mut words[..]).is_ok() {
             self.walk.counts.tables += 1;
-            self.entries(&words, level, above)
-        } else {
-            self.walk.counts.skips.unreadable += 1;
-            tracing::trace!(
-                iova = self.at,
-                level,
-                "walk: skip a table that is no memory"
-            );
-            self.pass(self.at | (span(level + 1) - 1));
-            Ok(())
-        };
+            return Ok(Some(words));
+        }
         self.walk.pool.push(words);
-        outcome
+        Ok(None)
+    }
+
+    /// [`Self::load`], unless `words` holds the table already.
+    fn load_once<'w>(
+        &mut self,
+        gpa: Gpa,
+        words: &'w mut Option<Box<Table>>,
+    ) -> Result<Option<&'w Table>, Exhausted> {
+        if words.is_none() {
+            *words = self.load(gpa)?;
+        }
+        Ok(words.as_deref())
+    }
+
+    /// Passes over a table of `level` that is no memory.
+    fn unreadable(&mut self, level: u32) {
+        self.walk.counts.skips.unreadable += 1;
+        tracing::trace!(
+            iova = self.at,
+            level,
+            "walk: skip a table that is no memory"
+        );
+        self.pass(self.at | (span(level + 1) - 1));
     }
 
     fn entries(&mut self, words: &Table, level: u32, above: PageRights) -> Result<(), Exhausted> {
