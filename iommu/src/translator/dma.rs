@@ -256,7 +256,7 @@ impl Translator {
     }
 
     /// What an untranslated request or a translation request goes through.
-    #[inline]
+    #[inline(always)]
     pub(super) fn binding(
         &self,
         root: Gpa,
