@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One row of the table, as a line that a benchmark prints and as a line that people read.
 //!
-//! The first is `what<TAB>goal<TAB>figure`, the goal being a relation (`<=`, `>=` or `=`), a space and a number.
+//! The first is `what<TAB>goal<TAB>figure`, the goal being a relation (`<=`, `>=` or `=`), a space and a number, or `-`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +15,8 @@ pub enum Goal {
     AtLeast(f64),
     /// This: a count.
     Exactly(f64),
+    /// Whatever it is: the figure is told for what it says of another.
+    None,
 }
 
 impl Goal {
@@ -25,6 +27,7 @@ impl Goal {
             Self::AtMost(most) => figure <= most,
             Self::AtLeast(least) => figure >= least,
             Self::Exactly(count) => (figure - count).abs() < f64::EPSILON,
+            Self::None => true,
         }
     }
 }
@@ -35,6 +38,7 @@ impl fmt::Display for Goal {
             Self::AtMost(number) => ("<=", number),
             Self::AtLeast(number) => (">=", number),
             Self::Exactly(number) => ("=", number),
+            Self::None => return f.write_str("-"),
         };
         write!(f, "{relation} {number}")
     }
@@ -48,6 +52,9 @@ impl FromStr for Goal {
     type Err = NoRow;
 
     fn from_str(text: &str) -> Result<Self, NoRow> {
+        if text == "-" {
+            return Ok(Self::None);
+        }
         let (relation, number) = text.split_once(' ').ok_or(NoRow)?;
         let number = number.parse().map_err(|_| NoRow)?;
         match relation {
@@ -102,12 +109,12 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let figure = match self.goal {
             Goal::Exactly(_) => self.figure.to_string(),
-            Goal::AtMost(_) | Goal::AtLeast(_) => format!("{:.2}", self.figure),
+            _ => format!("{:.2}", self.figure),
         };
-        let verdict = if self.goal.is_met(self.figure) {
-            "met"
-        } else {
-            "NOT met"
+        let verdict = match self.goal {
+            Goal::None => "",
+            goal if goal.is_met(self.figure) => "met",
+            _ => "NOT met",
         };
         f.write_str(&line(&self.what, &self.goal.to_string(), &figure, verdict))
     }
@@ -126,11 +133,12 @@ mod tests {
     fn row_of_a_benchmark_becomes_a_line_with_a_verdict() {
         let line = |text: &str| text.parse::<Row>().unwrap().to_string();
         let words = |text: &str| line(text).split_whitespace().map(str::to_owned).collect();
-        let words: [Vec<String>; 4] = [
+        let words: [Vec<String>; 5] = [
             words("a hit\t<= 3\t2.996"),
             words("a miss\t<= 12\t12.004"),
             words("threads\t>= 0.9\t0.91"),
             words("pages\t= 5\t6"),
+            words("as it is\t-\t7.5"),
         ];
         assert_eq!(
             words,
@@ -139,13 +147,19 @@ mod tests {
                 vec!["a", "miss", "<=", "12", "12.00", "NOT", "met"],
                 vec!["threads", ">=", "0.9", "0.91", "met"],
                 vec!["pages", "=", "5", "6", "NOT", "met"],
+                vec!["as", "it", "is", "-", "7.50"],
             ]
         );
     }
 
     #[test]
     fn row_printed_is_read_back() {
-        for goal in [Goal::AtMost(3.5), Goal::AtLeast(0.9), Goal::Exactly(0.0)] {
+        for goal in [
+            Goal::AtMost(3.5),
+            Goal::AtLeast(0.9),
+            Goal::Exactly(0.0),
+            Goal::None,
+        ] {
             assert_eq!(goal.to_string().parse(), Ok(goal));
         }
     }
