@@ -3,12 +3,16 @@
 //! of devices passed through, equal to what the guest's tables say.
 //!
 //! The unit reads what the guest says of the devices that it was told to follow, compares it with what it told last, and
-//! tells the difference: in the order in which the guest caused it, in batches up to the next wait descriptor. The
+//! tells the difference: in batches up to the next wait descriptor, one after the other as the guest caused them. In a batch,
+//! what devices go through comes before what tables say, because all of it was in memory before any of it was read. The
 //! [`Follower`] answers each event, and only then the guest learns that its invalidation is done. What did not change is not
 //! told again, unless it was refused.
 //!
+//! Contexts are read when an invalidation of contexts names them, PASID entries through the context as it was read last. A
+//! range of a domain that nothing followed goes through is not told: whoever keeps such tables has to begin anew.
+//!
 //! Not here: which pages a table maps. Whoever needs that walks the table ([`GuestTables::walk`]), when it is told of the
-//! table and for each range that was invalidated since.
+//! table and for each range that was invalidated since. Nor what followed devices cache themselves, nor their page requests.
 
 mod batch;
 mod device;

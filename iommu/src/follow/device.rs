@@ -154,6 +154,7 @@ impl Device {
                 return;
             }
         }
+        tracing::trace!(device = %self.handle(), ?context, to = ?seen.to, "followed device read");
         self.context = context;
         let scan = self.scan(guest, batch);
         self.reconcile(Some(seen), scan, &NamedEntries::everything(), batch);

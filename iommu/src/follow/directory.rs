@@ -103,7 +103,8 @@ pub(super) fn walk(
             };
             let pasids = pasids..(pasids + (1 << TABLE_BITS)).min(1 << bits);
             walk.table(PasidDirectoryEntry::from_bits(*word), pasids, &known);
-            if walk.scan.beyond.is_some() {
+            if let Some(beyond) = walk.scan.beyond {
+                tracing::trace!(pasid = beyond.get(), "PASID walk: budget used up");
                 walk.counts.over_budget += 1;
                 return walk.scan;
             }
@@ -152,6 +153,7 @@ impl Walk<'_> {
             }
             let Some(seen) = self.entry(directory, pasid, *words, known(pasid)) else {
                 self.counts.invalid += 1;
+                tracing::trace!(pasid = number, "PASID walk: skip what is not valid");
                 continue;
             };
             if self.scan.present.len() as u64 >= u64::from(self.budget.bindings) {
