@@ -31,6 +31,7 @@ mod stats;
 mod sync;
 mod table;
 mod wanted;
+mod worker;
 
 pub use budget::{Budget, Options};
 pub use content::{Content, UnitId};
@@ -45,17 +46,22 @@ use content::Tags;
 use host::Host;
 use iommu::address::IovaRange;
 use iommu::capabilities::Capabilities;
-use iommu::follow::{Answer, Attachment, DeviceHandle, FollowEvent, Follower, Invalidated};
+use iommu::follow::{
+    Answer, Attachment, Deferred, DeviceHandle, FollowEvent, Follower, Invalidated,
+};
 use iommu::memory::PhysMem;
 use place::Member;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use table::{HostTable, Trouble};
+use worker::Worker;
 
 /// Keeps the tables of one host equal to what the guest's units say.
 #[derive(Clone, Debug)]
 pub struct Mirror {
     state: Arc<Mutex<State>>,
+    worker: Option<Arc<Worker>>,
 }
 
 /// One guest unit's way into the mirror.
@@ -113,7 +119,19 @@ impl Mirror {
         };
         Self {
             state: Arc::new(Mutex::new(state)),
+            worker: None,
         }
+    }
+
+    /// Gives the mirror a thread of its own, to which units made followed from now on leave their long steps.
+    ///
+    /// # Errors
+    /// The host gives no thread.
+    pub fn with_worker(self) -> io::Result<Self> {
+        Ok(Self {
+            worker: Some(Arc::new(Worker::start()?)),
+            ..self
+        })
     }
 
     /// What a unit with `capabilities` is to tell its events. Device handles are unique over all units.
@@ -179,6 +197,13 @@ impl Follower for UnitFollower {
             .collect();
         state.carry_out();
         state.answer(events, &named, self.unit)
+    }
+
+    fn defer(&self, work: Deferred) -> Option<Deferred> {
+        match &self.mirror.worker {
+            Some(worker) => worker.take(work),
+            None => Some(work),
+        }
     }
 }
 
