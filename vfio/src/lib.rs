@@ -5,6 +5,7 @@
 //! differences reach the host, through one of the backends behind [`backend::Backend`].
 
 pub mod backend;
+pub mod device;
 pub mod diff;
 pub mod error;
 pub mod iommufd;

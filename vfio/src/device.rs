@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A passed-through PCI function as the guest sees it.
+//!
+//! What the guest reads and writes is decided by pure functions over byte images: the configuration space
+//! ([`config`]), the MSI-X table ([`msix`]), and which parts of a BAR are the device's own memory ([`regions`]). File
+//! descriptors of VFIO come in where those have decided.
+
+pub mod config;
+pub mod msix;
+pub mod regions;
