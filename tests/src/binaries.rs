@@ -17,6 +17,8 @@ pub struct Binaries {
     pub remora: PathBuf,
     /// Helper programs for guests: one program, its first argument says which.
     pub guest_tools: PathBuf,
+    /// Helper programs for L1 that use its VFIO: one program, its first argument says which.
+    pub host_tools: PathBuf,
 }
 
 /// Builds them. Cargo's own messages go to stderr.
@@ -32,6 +34,8 @@ pub fn build() -> Result<Binaries> {
         "vmm",
         "--package",
         "guest-tools",
+        "--package",
+        "host-tools",
     ]);
     // With a target named, the flags hold for our programs and not for build scripts.
     cargo
@@ -47,5 +51,6 @@ pub fn build() -> Result<Binaries> {
     Ok(Binaries {
         remora: place.join("remora"),
         guest_tools: place.join("guest-tools"),
+        host_tools: place.join("host-tools"),
     })
 }

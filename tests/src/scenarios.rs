@@ -33,6 +33,7 @@ mod scalable;
 mod share;
 mod timeout;
 mod two_units;
+mod vfio_backends;
 
 /// All scenarios.
 pub const ALL: &[&Scenario] = &[
@@ -70,5 +71,6 @@ pub const ALL: &[&Scenario] = &[
     &timeout::SCENARIO,
     &debug_exit::SCENARIO,
     &bad_input::SCENARIO,
+    &vfio_backends::SCENARIO,
     &kill::SCENARIO,
 ];

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Helper programs for L1: `host-tools NAME ARGUMENTS…`. Each prints lines that scenarios look for.
+
+mod check;
+mod edu;
+mod iommufd;
+mod oracle;
+mod ram;
+mod type1;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use vfio::sysfs::HostDevice;
+
+const USAGE: &str = "
+host-tools refusal BDF          why a device cannot be passed through
+host-tools iommufd BDF          proves the iommufd backend with edu
+host-tools type1 BDF            proves the type1 backend with edu
+host-tools type1-limit BDF N    proves that the type1 backend tells of the limit of N mappings";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("host-tools: FAILED: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match *words.as_slice() {
+        ["refusal", address] => {
+            match HostDevice::read(address.parse()?)?.refusal() {
+                Some(refusal) => println!("refused: {refusal}"),
+                None => println!("can be passed through"),
+            }
+            Ok(())
+        }
+        ["iommufd", address] => iommufd::run(address.parse()?),
+        ["type1", address] => type1::run(address.parse()?),
+        ["type1-limit", address, limit] => type1::limit(address.parse()?, limit.parse()?),
+        _ => bail!("usage: {USAGE}"),
+    }
+}
