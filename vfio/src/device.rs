@@ -6,5 +6,12 @@
 //! descriptors of VFIO come in where those have decided.
 
 pub mod config;
+pub mod direct;
+pub mod function;
+pub mod interrupts;
+mod intx;
 pub mod msix;
+pub mod port;
 pub mod regions;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A passed-through function on the guest's bus.
+//!
+//! Lock rule: one lock around what the guest sees, held while the device, the machine's routes and its memory slots are
+//! told, so that these follow the guest's writes in their order. It comes before the routes' lock. A line is never driven
+//! under it.
+
+use super::config::{ConfigError, HostFunction, Outcome, Place, VirtualConfig};
+use super::direct::{Direct, MemorySlots};
+use super::interrupts::{HostInterrupts, InterruptRoutes};
+use super::intx::Intx;
+use super::msix::MsixTable;
+use super::port::Port;
+use super::regions::Part;
+use devices::irq::IrqLine;
+use devices::pci::config::offset;
+use devices::pci::{BarWindow, PciFunction};
+use iommu::address::Gpa;
+use iommu::ids::Requester;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// What the machine does for the function.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Interrupts.
+    pub routes: Arc<dyn InterruptRoutes>,
+    /// Memory.
+    pub slots: Arc<dyn MemorySlots>,
+}
+
+/// What the guest sees of a function, before it is on a bus.
+#[derive(Debug)]
+pub struct Guest {
+    config: VirtualConfig,
+    table: Option<MsixTable>,
+}
+
+impl Guest {
+    /// What a guest sees of `host` at `place`.
+    ///
+    /// # Errors
+    /// The function cannot be shown.
+    pub fn new(host: &HostFunction<'_>, place: Place) -> Result<Self, ConfigError> {
+        let config = VirtualConfig::new(host, place)?;
+        let table = config.msix().map(MsixTable::new);
+        Ok(Self { config, table })
+    }
+
+    /// The bytes of `bar` that must not be the guest's to touch directly.
+    #[must_use]
+    pub fn trapped(&self, bar: u8) -> Vec<Part> {
+        let table = self.table.as_ref();
+        table.map(|table| table.trapped(bar)).unwrap_or_default()
+    }
+}
+
+/// The function.
+#[derive(Debug)]
+pub struct Passthrough {
+    port: Arc<dyn Port>,
+    requester: Arc<Requester>,
+    slots: Arc<dyn MemorySlots>,
+    state: Mutex<State>,
+    pin: OnceLock<Intx>,
+}
+
+#[derive(Debug)]
+struct State {
+    guest: Guest,
+    interrupts: HostInterrupts,
+    /// Parts of BARs, and where the guest sees each.
+    direct: Vec<(Direct, Option<Gpa>)>,
+    /// The guest was refused something, which has been said: its driver may ask for it again and again.
+    complained: bool,
+}
+
+impl Passthrough {
+    /// A function whose accesses go through `port` and whose parts `direct` the guest touches by itself.
+    #[must_use]
+    pub fn new(
+        port: Arc<dyn Port>,
+        guest: Guest,
+        direct: Vec<Direct>,
+        can_add_vectors: bool,
+        machine: Machine,
+    ) -> Self {
+        let requester = Arc::new(Requester::default());
+        let interrupts = HostInterrupts::new(requester.clone(), machine.routes, can_add_vectors);
+        Self {
+            port,
+            requester,
+            slots: machine.slots,
+            state: Mutex::new(State {
+                guest,
+                interrupts,
+                direct: direct.into_iter().map(|direct| (direct, None)).collect(),
+                complained: false,
+            }),
+            pin: OnceLock::new(),
+        }
+    }
+
+    /// The guest's interrupt controller was told that the pin's interrupt has ended: the pin may signal again.
+    pub fn end_of_interrupt(&self) {
+        let Some(pin) = self.pin.get() else { return };
+        pin.lower();
+        // EINVAL: the guest has switched to messages meanwhile, and the pin is not armed.
+        if let Err(error) = self.port.mask_intx(false)
+            && error.errno() != libc::EINVAL
+        {
+            self.lock().complain("the pin stays masked", &error);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out what follows from a write: parts of BARs leave the guest before the device stops answering there, and
+    /// come after it has begun.
+    fn follow(&self, state: &mut State, outcome: Outcome) {
+        let windows = state.guest.config.windows();
+        let may_send = state.guest.config.may_send();
+        if !may_send {
+            self.requester.set_bus_master(false);
+        }
+        state.withdraw(&*self.slots, &windows);
+        if let Some(write) = outcome.host
+            && let Err(error) = self.port.config_write(write.at, write.bytes())
+        {
+            state.complain("configuration space cannot be written", &error);
+        }
+        state.show(&*self.slots, &windows);
+        if may_send {
+            self.requester.set_bus_master(true);
+        }
+        if outcome.interrupts {
+            state.update_interrupts(&*self.port);
+        }
+    }
+
+    /// Everything off, and the device as after power-on.
+    fn reset_device(&self, state: &mut State) {
+        self.requester.set_bus_master(false);
+        state.withdraw(&*self.slots, &[]);
+        if let Err(error) = state.interrupts.disable(&*self.port) {
+            state.complain("interrupts cannot be disabled", &error);
+        }
+        // No decoding, no requests: also for a device that cannot be reset.
+        if let Err(error) = self.port.config_write(offset::COMMAND, &[0, 0]) {
+            state.complain("the device cannot be stopped", &error);
+        }
+        if let Err(error) = self.port.reset() {
+            state.complain("the device cannot be reset, and keeps its state", &error);
+        }
+        state.guest.config.reset();
+        if let Some(table) = &mut state.guest.table {
+            table.reset();
+        }
+        state.update_interrupts(&*self.port);
+    }
+}
+
+impl State {
+    /// Takes out of the guest what it no longer sees where it did.
+    fn withdraw(&mut self, slots: &dyn MemorySlots, windows: &[BarWindow]) {
+        let mut failed = None;
+        for (direct, seen) in &mut self.direct {
+            if let Some(gpa) = *seen
+                && direct.place(windows) != Some(gpa)
+            {
+                *seen = None;
+                failed = slots.unmap(gpa, direct).err().or(failed);
+            }
+        }
+        if let Some(error) = failed {
+            self.complain("a part of a BAR stays in the guest", &error);
+        }
+    }
+
+    /// Puts into the guest what it sees now and did not.
+    fn show(&mut self, slots: &dyn MemorySlots, windows: &[BarWindow]) {
+        let mut failed = None;
+        for (direct, seen) in &mut self.direct {
+            if seen.is_none()
+                && let Some(gpa) = direct.place(windows)
+            {
+                match slots.map(gpa, direct) {
+                    Ok(()) => *seen = Some(gpa),
+                    Err(error) => failed = Some(error),
+                }
+            }
+        }
+        if let Some(error) = failed {
+            self.complain("a part of a BAR is not mapped and slow", &error);
+        }
+    }
+
+    fn update_interrupts(&mut self, port: &dyn Port) {
+        let wanted = self.guest.config.interrupts();
+        let table = self.guest.table.as_ref();
+        if let Err(error) = self.interrupts.apply(port, &wanted, table) {
+            self.complain("the guest gets no interrupts", &error);
+        }
+    }
+
+    /// Once a function, because the guest can bring it about at will.
+    fn complain(&mut self, what: &str, error: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!("passed-through device: {what}: {error}");
+        }
+    }
+}
+
+impl PciFunction for Passthrough {
+    fn config_read(&self, offset: u16, data: &mut [u8]) {
+        let state = self.lock();
+        data.fill(0);
+        if state.guest.config.needs_host(offset, data.len())
+            && self.port.config_read(offset, data).is_err()
+        {
+            data.fill(0xff);
+        }
+        state.guest.config.read(offset, data);
+    }
+
+    fn config_write(&self, offset: u16, data: &[u8]) {
+        let mut state = self.lock();
+        let outcome = state.guest.config.write(offset, data);
+        self.follow(&mut state, outcome);
+        if outcome.reset {
+            self.reset_device(&mut state);
+        }
+    }
+
+    fn windows(&self) -> Vec<BarWindow> {
+        self.lock().guest.config.windows()
+    }
+
+    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) {
+        let state = self.lock();
+        let pending = |vector| state.interrupts.is_pending(vector);
+        let table = state.guest.table.as_ref();
+        if table.is_some_and(|table| table.read(bar, offset, data, pending)) {
+            return;
+        }
+        drop(state);
+        if self.port.bar_read(bar, offset, data).is_err() {
+            data.fill(0xff);
+        }
+    }
+
+    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) {
+        let mut state = self.lock();
+        let table = state.guest.table.as_mut();
+        if let Some(changed) = table.and_then(|table| table.write(bar, offset, data)) {
+            if !changed.is_empty() {
+                state.update_interrupts(&*self.port);
+            }
+            return;
+        }
+        drop(state);
+        // A device that does not answer loses the write, as on a bus.
+        drop(self.port.bar_write(bar, offset, data));
+    }
+
+    fn requester(&self) -> &Arc<Requester> {
+        &self.requester
+    }
+
+    fn connect_intx(&self, _gsi: u8, line: Arc<dyn IrqLine>) {
+        let mut state = self.lock();
+        if state.guest.config.pin() == 0 {
+            return;
+        }
+        match Intx::new(line) {
+            Ok(pin) => {
+                state.interrupts.connect_pin(pin.event());
+                // A second line would be a mistake of the machine's; the first one stays.
+                drop(self.pin.set(pin));
+                state.update_interrupts(&*self.port);
+            }
+            Err(error) => state.complain("the pin has no thread", &error),
+        }
+    }
+
+    fn reset(&self) {
+        self.reset_device(&mut self.lock());
+        if let Some(pin) = self.pin.get() {
+            pin.lower();
+        }
+    }
+}
+
+impl Drop for Passthrough {
+    /// The guest loses the device before the device loses its memory.
+    fn drop(&mut self) {
+        let mut state = self.lock();
+        state.withdraw(&*self.slots, &[]);
+        if let Err(error) = state.interrupts.disable(&*self.port) {
+            state.complain("interrupts cannot be disabled", &error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

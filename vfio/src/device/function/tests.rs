@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! A function between a guest and a device that writes down what is done to it.
+
+use super::super::testing::{Machine as TestMachine, RecordingPort};
+use super::*;
+
+struct Rig {
+    port: Arc<RecordingPort>,
+    machine: Arc<TestMachine>,
+    function: Passthrough,
+}
+
+/// MSI-X with four vectors whose table is at 0x2000 of BAR 0 (16 KiB, 64-bit); PCI Express with function level reset.
+fn rig() -> Rig {
+    let mut image = vec![0; 4096];
+    image[0x00..0x04].copy_from_slice(&[0x36, 0x1b, 0x10, 0x00]);
+    image[0x06] = 0x10;
+    image[0x10] = 0x04;
+    image[0x34] = 0x40;
+    image[0x3d] = 0x01;
+    image[0x40..0x4c].copy_from_slice(&[0x11, 0x80, 3, 0, 0, 0x20, 0, 0, 0, 0x30, 0, 0]);
+    image[0x80..0x84].copy_from_slice(&[0x10, 0, 0x02, 0]);
+    image[0x84..0x88].copy_from_slice(&[0, 0x80, 0, 0x10]);
+    let host = HostFunction {
+        image: &image,
+        bars: [0x4000, 0, 0, 0, 0, 0],
+        intx: true,
+        msi: 0,
+        msix: 4,
+        resettable: true,
+    };
+    let guest = Guest::new(&host, Place::BehindPort).unwrap();
+    assert_eq!(
+        guest.trapped(0),
+        [Part::new(0x2000, 0x2040), Part::new(0x3000, 0x3008)]
+    );
+    let direct = vec![Direct::fake(0, Part::new(0, 0x2000))];
+    let port = Arc::new(RecordingPort::default());
+    *port.image.lock().unwrap() = image.clone();
+    let machine = TestMachine::new();
+    let seams = Machine {
+        routes: machine.clone(),
+        slots: machine.clone(),
+    };
+    Rig {
+        function: Passthrough::new(port.clone(), guest, direct, true, seams),
+        port,
+        machine,
+    }
+}
+
+/// The guest places BAR 0 at 0xe0000000 and switches memory and bus mastering on.
+fn start(rig: &Rig) {
+    rig.function
+        .config_write(0x10, &0xe000_0000u32.to_le_bytes());
+    rig.function.config_write(0x04, &[0x06, 0x00]);
+}
+
+#[test]
+fn guest_touches_the_direct_part_while_it_decodes_the_bar() {
+    let rig = rig();
+    start(&rig);
+    assert_eq!(rig.machine.slots(), [(0xe000_0000, 0, 0, 0x2000)]);
+    assert!(rig.function.requester().is_bus_master());
+    rig.function.config_write(0x04, &[0x00, 0x00]);
+    assert_eq!(rig.machine.slots(), []);
+    assert!(!rig.function.requester().is_bus_master());
+    assert_eq!(
+        rig.port.take(),
+        ["config 0x4 [6, 0]", "config 0x4 [0, 0]"],
+        "the device never hears of the guest's BAR"
+    );
+}
+
+#[test]
+fn table_is_ours_and_registers_are_the_devices() {
+    let rig = rig();
+    start(&rig);
+    rig.function.config_write(0x42, &[0x00, 0x80]);
+    rig.function
+        .bar_write(0, 0x2010, &0xfee0_1000u64.to_le_bytes());
+    rig.function.bar_write(0, 0x2018, &0x31u64.to_le_bytes());
+    rig.function.bar_write(0, 0x10, &[1, 2, 3, 4]);
+    let mut data = [0; 4];
+    rig.function.bar_read(0, 0x2018, &mut data);
+    assert_eq!(data, [0x31, 0, 0, 0]);
+    rig.function.bar_read(0, 0x1c, &mut data);
+    assert_eq!(data, [0x5a; 4]);
+    assert_eq!(
+        rig.port.take(),
+        [
+            "config 0x4 [6, 0]",
+            "arm Msix 0 none",
+            "arm Msix 1 some",
+            "write 0 0x10 [1, 2, 3, 4]",
+            "read 0 0x1c 4",
+        ]
+    );
+    let message = iommu::msi::MsiMessage {
+        address: 0xfee0_1000,
+        data: 0x31,
+    };
+    assert_eq!(rig.machine.messages(), [Some(message)]);
+}
+
+#[test]
+fn function_level_reset_takes_everything_back() {
+    let rig = rig();
+    start(&rig);
+    rig.function.config_write(0x42, &[0x00, 0x80]);
+    rig.port.take();
+    rig.function.config_write(0x88, &[0x00, 0x80]);
+    assert_eq!(
+        rig.port.take(),
+        [
+            "config 0x88 [0, 0]",
+            "disarm Msix",
+            "config 0x4 [0, 0]",
+            "reset"
+        ]
+    );
+    assert_eq!(rig.machine.slots(), []);
+    assert_eq!(rig.function.windows(), []);
+    assert!(!rig.function.requester().is_bus_master());
+    let mut control = [0; 2];
+    rig.function.config_read(0x42, &mut control);
+    assert_eq!(control, [3, 0]);
+}
+
+#[derive(Debug)]
+struct Line(Mutex<Vec<bool>>);
+
+impl IrqLine for Line {
+    fn set_level(&self, asserted: bool) {
+        self.0.lock().unwrap().push(asserted);
+    }
+}
+
+#[test]
+fn pin_is_armed_until_messages_take_its_place() {
+    let rig = rig();
+    let line = Arc::new(Line(Mutex::default()));
+    rig.function.connect_intx(16, line.clone());
+    rig.function.end_of_interrupt();
+    rig.function.config_write(0x42, &[0x00, 0x80]);
+    rig.function.config_write(0x42, &[0x00, 0x00]);
+    assert_eq!(
+        rig.port.take(),
+        [
+            "arm Intx 0 some",
+            "mask false",
+            "disarm Intx",
+            "arm Msix 0 none",
+            "disarm Msix",
+            "arm Intx 0 some",
+        ]
+    );
+    assert_eq!(*line.0.lock().unwrap(), [false]);
+}
+
+#[test]
+fn device_that_does_not_answer_reads_ones() {
+    let rig = rig();
+    rig.port.fail_next(libc::EIO);
+    let mut data = [0; 4];
+    rig.function.bar_read(0, 0, &mut data);
+    assert_eq!(data, [0xff; 4]);
+    rig.port.fail_next(libc::EIO);
+    rig.function.config_write(0x04, &[0x06, 0x00]);
+    let mut command = [0; 2];
+    rig.function.config_read(0x04, &mut command);
+    assert_eq!(command, [0x06, 0x00], "the guest's view stands");
+}
