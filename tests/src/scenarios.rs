@@ -4,6 +4,7 @@
 use crate::scenario::Scenario;
 
 mod bad_input;
+mod below_a_port;
 mod boot;
 mod boot_manycpu;
 mod boot_smp;
@@ -61,6 +62,7 @@ pub const ALL: &[&Scenario] = &[
     &scalable::FIRST_STAGE,
     &scalable::FIVE_LEVEL,
     &two_units::SCENARIO,
+    &below_a_port::SCENARIO,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
     &guest_hypervisor::SCENARIO,
