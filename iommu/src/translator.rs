@@ -168,8 +168,10 @@ impl Translator {
     /// # Errors
     /// The request is blocked.
     pub fn translate(&self, request: &Request) -> Result<Translation, Fault> {
-        self.dma(request)
-            .map_err(|blocked| fault(blocked, FaultSubject::Dma(*request)))
+        match self.hit(request) {
+            Ok(found) => Ok(found),
+            Err(miss) => self.dma(request, miss),
+        }
     }
 
     /// Opens a section in which remapped interrupts are delivered. Keep it short: invalidations wait for it. Sections do

@@ -24,8 +24,10 @@ impl ReservedBits {
     #[must_use]
     #[inline]
     pub const fn at(&self, level: u32, is_page: bool) -> u64 {
+        if !is_page {
+            return self.table;
+        }
         match level {
-            _ if !is_page => self.table,
             1 => self.pages[0],
             2 => self.pages[1],
             3 => self.pages[2],

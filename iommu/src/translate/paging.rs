@@ -12,7 +12,7 @@ use crate::capabilities::Capabilities;
 use crate::fault::FaultReason;
 use crate::memory::PhysMem;
 use crate::request::Access;
-use crate::walk::first_stage::{self, FirstStage, Located};
+use crate::walk::first_stage::{self, FirstStage, Fresh, Nested, Place};
 use crate::walk::second_stage::{self, SecondStage, WalkError};
 use crate::walk::trail::{Stage, Trail, TrailError};
 use crate::walk::{Page, Tables, Waypoint};
@@ -125,16 +125,19 @@ impl Paging<'_> {
                 })
             }
             Stages::First(first) => {
-                let leaf = first_stage::walk(tables, first, address.0, start, in_place)?;
+                let mut fresh = Fresh::default();
+                let leaf =
+                    first_stage::walk(tables, first, address.0, start, &mut fresh, in_place)?;
                 let found = Found::of_first(&leaf);
                 self.settle(tables.memory, found, trail, judge, |write, trail| {
-                    leaf.mark(write, trail)
+                    leaf.mark(&fresh, write, trail)
                 })
             }
             Stages::Nested(first, second) => {
-                let nested = Nested { tables, second };
+                let nested = Through { tables, second };
                 let locate = |gpa, top| nested.locate(gpa, top, &mut trail);
-                let outer = first_stage::walk(tables, first, address.0, None, locate)?;
+                let mut fresh = Fresh::default();
+                let outer = first_stage::walk(tables, first, address.0, None, &mut fresh, locate)?;
                 let gpa = outer.page.translate(address.0);
                 if beyond(capabilities, second, gpa.0) {
                     return Err(FaultReason::NestedBeyondWidth.into());
@@ -143,7 +146,7 @@ impl Paging<'_> {
                     .map_err(|error| self.codes.second_stage(error))?;
                 let found = Found::of_both(&outer, &inner, gpa);
                 self.settle(tables.memory, found, trail, judge, |write, trail| {
-                    outer.mark(write, trail)?;
+                    outer.mark(&fresh, write, trail)?;
                     if write {
                         inner.mark_dirty(trail);
                     }
@@ -256,7 +259,7 @@ impl Found {
         }
     }
 
-    fn of_first(leaf: &first_stage::Leaf) -> Self {
+    fn of_first(leaf: &first_stage::Leaf<Gpa>) -> Self {
         Self {
             page: leaf.page,
             whole: leaf.page.level(),
@@ -265,7 +268,11 @@ impl Found {
     }
 
     /// The page around `gpa` that both leaves map.
-    fn of_both(outer: &first_stage::Leaf, inner: &second_stage::Leaf, gpa: Gpa) -> Self {
+    fn of_both<P: Place>(
+        outer: &first_stage::Leaf<P>,
+        inner: &second_stage::Leaf,
+        gpa: Gpa,
+    ) -> Self {
         let level = outer.page.level().min(inner.page.level());
         // Global is what the second stage never says.
         let rights = outer.page.rights().and(inner.page.rights());
@@ -279,8 +286,8 @@ impl Found {
 
 /// Where the word of a first-stage table lies when there is no second stage.
 #[expect(clippy::unnecessary_wraps, reason = "the walk asks for what may fail")]
-const fn in_place(gpa: Gpa, _top: bool) -> Result<Located, FaultReason> {
-    Ok(Located { gpa, through: None })
+const fn in_place(gpa: Gpa, _top: bool) -> Result<Gpa, FaultReason> {
+    Ok(gpa)
 }
 
 /// Whether `address` lies beyond what the second stage translates.
@@ -289,14 +296,14 @@ fn beyond(capabilities: &Capabilities, second: &SecondStage, address: u64) -> bo
 }
 
 /// The second stage as first-stage tables are read through it.
-struct Nested<'a, M: PhysMem + ?Sized> {
+struct Through<'a, M: PhysMem + ?Sized> {
     tables: &'a Tables<'a, M>,
     second: &'a SecondStage,
 }
 
-impl<M: PhysMem + ?Sized> Nested<'_, M> {
+impl<M: PhysMem + ?Sized> Through<'_, M> {
     /// Where the word of a first-stage table lies.
-    fn locate(&self, gpa: Gpa, top: bool, trail: &mut Trail) -> Result<Located, FaultReason> {
+    fn locate(&self, gpa: Gpa, top: bool, trail: &mut Trail) -> Result<Nested, FaultReason> {
         if beyond(self.tables.capabilities, self.second, gpa.0) {
             return Err(FaultReason::FirstStageTableBeyondWidth);
         }
@@ -315,9 +322,9 @@ impl<M: PhysMem + ?Sized> Nested<'_, M> {
         if !leaf.page.rights().read() {
             return Err(no_read);
         }
-        Ok(Located {
+        Ok(Nested {
             gpa: leaf.page.translate(gpa.0),
-            through: Some(leaf),
+            through: leaf,
         })
     }
 }

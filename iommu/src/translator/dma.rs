@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The way of a DMA request: root, context, PASID entry, page.
 
-use super::Translator;
 use super::hit::Miss;
 use super::mode::{RootWord, TableMode};
+use super::{Translator, fault};
 use crate::address::{Gpa, Iova};
 use crate::cache::Stamp;
 use crate::cache::iotlb::Space;
-use crate::fault::FaultReason;
+use crate::fault::{Fault, FaultReason, FaultSubject};
 use crate::ids::SourceId;
 use crate::request::{AddressType, Request, Translation};
 use crate::sync::Ordering;
@@ -65,16 +65,15 @@ impl<'a> Target<'a> {
 }
 
 impl Translator {
-    #[inline]
-    pub(super) fn dma(&self, request: &Request) -> Result<Translation, Blocked> {
-        match self.hit(request) {
-            Ok(found) => Ok(found),
-            Err(miss) => self.dma_in_full(request, miss),
-        }
+    /// The answer to a request that there was no short way for.
+    #[inline(never)]
+    pub(super) fn dma(&self, request: &Request, miss: Miss) -> Result<Translation, Fault> {
+        self.route(request, miss)
+            .map_err(|blocked| fault(blocked, FaultSubject::Dma(*request)))
     }
 
-    #[inline(never)]
-    fn dma_in_full(&self, request: &Request, miss: Miss) -> Result<Translation, Blocked> {
+    #[inline(always)]
+    fn route(&self, request: &Request, miss: Miss) -> Result<Translation, Blocked> {
         let stamps = self.stamps();
         let root = RootWord::from_bits(self.root.load(Ordering::Acquire)).pointer();
         if translate::is_to_interrupt_range(request) {

@@ -64,59 +64,104 @@ impl FirstStage {
     }
 }
 
-/// Where a first-stage entry lies.
+/// Where a first-stage entry lies: at an address, or behind a second stage.
+pub trait Place: Copy {
+    /// The address of the word.
+    fn gpa(&self) -> Gpa;
+
+    /// Notes that the page that holds the word is to be written.
+    ///
+    /// # Errors
+    /// The second stage forbids that.
+    fn mark_written(&self, trail: &mut Trail) -> Result<(), FaultReason>;
+}
+
+impl Place for Gpa {
+    fn gpa(&self) -> Gpa {
+        *self
+    }
+
+    fn mark_written(&self, _trail: &mut Trail) -> Result<(), FaultReason> {
+        Ok(())
+    }
+}
+
+/// A first-stage entry that was found through this leaf of the second stage.
 #[derive(Clone, Copy, Debug)]
-pub struct Located {
+pub struct Nested {
     /// Its address.
     pub gpa: Gpa,
-    /// The second-stage leaf through which it was found, if any.
-    pub through: Option<SecondStageLeaf>,
+    /// The leaf.
+    pub through: SecondStageLeaf,
+}
+
+impl Place for Nested {
+    fn gpa(&self) -> Gpa {
+        self.gpa
+    }
+
+    fn mark_written(&self, trail: &mut Trail) -> Result<(), FaultReason> {
+        if !self.through.page.rights().write() {
+            return Err(FaultReason::FirstStageTableNoWrite);
+        }
+        self.through.mark_dirty(trail);
+        Ok(())
+    }
 }
 
 /// An entry that the walk came by.
 #[derive(Clone, Copy, Debug)]
-struct Visit {
-    entry: Located,
+struct Visit<P> {
+    place: P,
     value: u64,
 }
 
-impl Visit {
+impl<P: Place> Visit<P> {
     /// Notes that `bits` are to be set, which is a write to the page that holds the entry.
     fn mark(&self, bits: u64, trail: &mut Trail) -> Result<(), FaultReason> {
         if self.value & bits == bits {
             return Ok(());
         }
-        if let Some(leaf) = self.entry.through {
-            if !leaf.page.rights().write() {
-                return Err(FaultReason::FirstStageTableNoWrite);
-            }
-            leaf.mark_dirty(trail);
-        }
-        trail.mark(Stage::First, self.entry.gpa, self.value, bits);
+        self.place.mark_written(trail)?;
+        trail.mark(Stage::First, self.place.gpa(), self.value, bits);
         Ok(())
     }
 }
 
-/// The entry that a walk ended at.
+/// The entries that a walk came by above its leaf and whose accessed bit is not set yet. Usually none.
 #[derive(Debug)]
-pub struct Leaf {
+pub struct Fresh<P>(Vec<Visit<P>>);
+
+impl<P> Default for Fresh<P> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+/// The entry that a walk ended at.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaf<P> {
     /// The page, with the rights that all levels share; nested, its address is input of the second stage.
     pub page: Page,
     /// The table that holds the entry.
     pub table: Waypoint,
-    entry: Visit,
-    /// The entries above whose accessed bit is not set yet.
-    fresh: Vec<Visit>,
+    entry: Visit<P>,
     accessed: u64,
 }
 
-impl Leaf {
-    /// Notes that the entries were used, and the page written if `write`.
+impl<P: Place> Leaf<P> {
+    /// Notes that the entry and those above were used, and the page written if `write`.
     ///
     /// # Errors
     /// The second stage forbids to change an entry.
-    pub fn mark(&self, write: bool, trail: &mut Trail) -> Result<(), FaultReason> {
-        for visit in &self.fresh {
+    #[inline]
+    pub fn mark(
+        &self,
+        above: &Fresh<P>,
+        write: bool,
+        trail: &mut Trail,
+    ) -> Result<(), FaultReason> {
+        for visit in &above.0 {
             visit.mark(self.accessed, trail)?;
         }
         let dirty = if write { DIRTY } else { 0 };
@@ -130,31 +175,31 @@ impl Leaf {
 ///
 /// # Errors
 /// There is no page, or `locate` says why there is none.
-#[inline]
-pub fn walk<M: PhysMem + ?Sized>(
+#[inline(always)]
+pub fn walk<M: PhysMem + ?Sized, P: Place>(
     tables: &Tables<'_, M>,
     stage: &FirstStage,
     address: u64,
     start: Option<Waypoint>,
-    mut locate: impl FnMut(Gpa, bool) -> Result<Located, FaultReason>,
-) -> Result<Leaf, FaultReason> {
+    fresh: &mut Fresh<P>,
+    mut locate: impl FnMut(Gpa, bool) -> Result<P, FaultReason>,
+) -> Result<Leaf<P>, FaultReason> {
     let reserved = tables.capabilities.first_stage_reserved();
     let (mut table, mut level, mut above) = match start {
         Some(start) => (start.table(), start.level(), start.rights()),
         None => (stage.table, stage.levels, PageRights::ALL),
     };
-    let mut fresh = Vec::new();
     loop {
         let top = level == stage.levels;
-        let entry = locate(entry_at(table, level, address), top)?;
-        let value = tables.load(entry.gpa).map_err(|_| {
+        let place = locate(entry_at(table, level, address), top)?;
+        let value = tables.load(place.gpa()).map_err(|_| {
             if top {
                 FaultReason::FirstStageTopUnreadable
             } else {
                 FaultReason::FirstStageUnreadable
             }
         })?;
-        let visit = Visit { entry, value };
+        let visit = Visit { place, value };
         let entry = FirstStageEntry::from_bits(value);
         if !entry.present() {
             return Err(FaultReason::FirstStageNotPresent);
@@ -170,12 +215,11 @@ pub fn walk<M: PhysMem + ?Sized>(
                 page: Page::containing(entry.address().0, level, rights),
                 table: Waypoint::at(table, level, above),
                 entry: visit,
-                fresh,
                 accessed: stage.accessed(),
             });
         }
         if value & stage.accessed() != stage.accessed() {
-            fresh.push(visit);
+            fresh.0.push(visit);
         }
         (table, level, above) = (entry.address(), level - 1, rights);
     }

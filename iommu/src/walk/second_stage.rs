@@ -100,7 +100,7 @@ impl Leaf {
 ///
 /// # Errors
 /// There is no page.
-#[inline]
+#[inline(always)]
 pub fn walk<M: PhysMem + ?Sized>(
     tables: &Tables<'_, M>,
     stage: &SecondStage,
@@ -109,10 +109,13 @@ pub fn walk<M: PhysMem + ?Sized>(
     trail: &mut Trail,
 ) -> Result<Leaf, WalkError> {
     let reserved = tables.capabilities.second_stage_reserved();
-    let (mut table, mut level, mut above) = match start {
+    let (mut table, mut level, from) = match start {
         Some(start) => (start.table(), start.level(), start.rights()),
         None => (stage.table, stage.levels, PageRights::ALL),
     };
+    // The bits that all entries above share: rights stack bit by bit, so they are told apart once.
+    let mut shared = u64::MAX;
+    let rights = |shared| from.and(stage.rights(SecondStageEntry::from_bits(shared)));
     loop {
         let place = entry_at(table, level, address);
         let value = tables.load(place).map_err(|_| {
@@ -133,16 +136,17 @@ pub fn walk<M: PhysMem + ?Sized>(
         if stage.accessed_dirty {
             trail.mark(Stage::Second, place, value, ACCESSED);
         }
-        let rights = above.and(stage.rights(entry));
         if leaf {
-            let rights = rights.with_dirty(!stage.accessed_dirty || entry.dirty());
+            let dirty = !stage.accessed_dirty || entry.dirty();
+            let rights_here = rights(shared & value).with_dirty(dirty);
             return Ok(Leaf {
-                page: Page::containing(entry.address().0, level, rights),
-                table: Waypoint::at(table, level, above),
+                page: Page::containing(entry.address().0, level, rights_here),
+                table: Waypoint::at(table, level, rights(shared)),
                 entry: place,
                 value,
             });
         }
-        (table, level, above) = (entry.address(), level - 1, rights);
+        shared &= value;
+        (table, level) = (entry.address(), level - 1);
     }
 }
