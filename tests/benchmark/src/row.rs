@@ -121,7 +121,7 @@ impl fmt::Display for Row {
 }
 
 fn line(what: &str, goal: &str, figure: &str, verdict: &str) -> String {
-    let line = format!("{what:<72} {goal:>7} {figure:>8}  {verdict}");
+    let line = format!("{what:<76} {goal:>7} {figure:>8}  {verdict}");
     line.trim_end().to_owned()
 }
 
