@@ -28,7 +28,7 @@ pub(crate) use roster::Roster;
 
 use crate::address::{Iova, IovaRange};
 use crate::capabilities::Capabilities;
-use crate::ids::{DomainId, Pasid, Requester};
+use crate::ids::{DomainId, Pasid, Requester, SourceId};
 use crate::translate::paging::Stages;
 use crate::translate::rights::Rules;
 use crate::walk::range::RangeWalk;
@@ -284,6 +284,32 @@ impl fmt::Debug for Deferred {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Deferred").finish_non_exhaustive()
     }
+}
+
+/// What was told of one kind of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldStatus {
+    /// What they are to go through.
+    pub to: Attachment,
+    /// The tag of the entry that says so, if there is one.
+    pub domain: Option<DomainId>,
+    /// The follower could not do it, so they are blocked.
+    pub refused: bool,
+}
+
+/// What was told of a followed device, for whoever looks at the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowedStatus {
+    /// The device.
+    pub device: DeviceHandle,
+    /// Its id on the bus now.
+    pub source: SourceId,
+    /// Requests without PASID.
+    pub without_pasid: Option<ToldStatus>,
+    /// Requests with each PASID that is bound or refused, in ascending order.
+    pub pasids: Vec<(Pasid, ToldStatus)>,
+    /// The host's tables lack something, and the guest knows.
+    pub unsynced: bool,
 }
 
 /// A device cannot be followed.

@@ -6,7 +6,7 @@
 
 use super::directory::{self, PasidWalkCounts, Scan};
 use super::guest::{DeviceContext, Guest, Seen};
-use super::{DeviceHandle, FollowEvent, FollowedDevice};
+use super::{DeviceHandle, FollowEvent, FollowedDevice, FollowedStatus, ToldStatus};
 use crate::ids::{DomainId, Pasid};
 use std::collections::{BTreeSet, HashMap};
 
@@ -27,6 +27,14 @@ impl Told {
             seen,
             refused: false,
             reported: old.is_some_and(|told| told.reported),
+        }
+    }
+
+    const fn status(&self) -> ToldStatus {
+        ToldStatus {
+            to: self.seen.to,
+            domain: self.seen.domain,
+            refused: self.refused,
         }
     }
 }
@@ -337,6 +345,20 @@ impl Device {
     /// Notes that the host's tables lack something. Returns whether the guest has to learn that.
     pub(super) const fn lose(&mut self) -> bool {
         !std::mem::replace(&mut self.unsynced, true)
+    }
+
+    /// What was told.
+    pub(super) fn status(&self) -> FollowedStatus {
+        let of_pasid = |(pasid, told): (&Pasid, &Told)| (*pasid, told.status());
+        let mut pasids: Vec<_> = self.bound.iter().map(of_pasid).collect();
+        pasids.sort_unstable_by_key(|(pasid, _)| *pasid);
+        FollowedStatus {
+            device: self.handle(),
+            source: self.followed.requester.source(),
+            without_pasid: self.own.as_ref().map(Told::status),
+            pasids,
+            unsynced: self.unsynced,
+        }
     }
 
     /// Notes that everything is in effect.

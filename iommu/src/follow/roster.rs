@@ -4,7 +4,10 @@
 use super::batch::{ContextNamed, Named, tell_tables};
 use super::device::{Batch, Device};
 use super::guest::Guest;
-use super::{Answer, DeviceHandle, FollowError, FollowEvent, FollowedDevice, Invalidated, Unmet};
+use super::{
+    Answer, DeviceHandle, FollowError, FollowEvent, FollowedDevice, FollowedStatus, Invalidated,
+    Unmet,
+};
 use crate::address::Iova;
 use crate::fault::{Fault, FaultReason, FaultSubject};
 use crate::ids::Pasid;
@@ -41,6 +44,11 @@ impl Roster {
     /// Forgets a device.
     pub(crate) fn remove(&mut self, handle: DeviceHandle) {
         self.devices.remove(&handle);
+    }
+
+    /// What was told of each device.
+    pub(crate) fn status(&self) -> Vec<FollowedStatus> {
+        self.devices.values().map(Device::status).collect()
     }
 
     /// Reads all of one device anew.

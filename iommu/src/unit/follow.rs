@@ -8,8 +8,8 @@
 use super::Unit;
 use crate::fault::Fault;
 use crate::follow::{
-    Answer, Batch, Deferred, DeviceHandle, FollowError, FollowedDevice, Follower, Guest, Roster,
-    Unmet, is_short,
+    Answer, Batch, Deferred, DeviceHandle, FollowError, FollowedDevice, FollowedStatus, Follower,
+    Guest, Roster, Unmet, is_short,
 };
 use crate::invalidation::Invalidation;
 use crate::rate_limit;
@@ -79,6 +79,12 @@ impl Unit {
         self.following
             .active
             .store(!roster.is_empty(), Ordering::Release);
+    }
+
+    /// What was told of each followed device. Waits for no one.
+    #[must_use]
+    pub fn followed(&self) -> Vec<FollowedStatus> {
+        self.following.roster().status()
     }
 
     /// Takes news of the host that are no answer to events: what is not in effect any more, and devices for which everything

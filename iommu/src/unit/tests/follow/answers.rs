@@ -206,6 +206,30 @@ fn fault_that_the_guest_keeps_silent_is_counted_and_not_recorded() {
     assert_eq!(record(&bed, 2), None);
 }
 
+#[test]
+fn status_tells_what_was_told_and_what_was_refused() {
+    let bed = scalable();
+    bed.judge(|event| no_binding(event).filter(|_| shorts(&[*event])[0].1 == 63));
+    bed.follow(D, DEVICE);
+    let [status] = &bed.bench.unit.followed()[..] else {
+        panic!("one device");
+    };
+    assert_eq!((status.device, status.source), (D, SourceId(DEVICE)));
+    assert_eq!(
+        status.without_pasid.map(|told| (told.domain, told.refused)),
+        Some((Some(DomainId(5)), false))
+    );
+    let pasids: Vec<_> = status
+        .pasids
+        .iter()
+        .map(|(pasid, told)| (pasid.get(), told.domain, told.refused))
+        .collect();
+    let expected = [(0, 6, false), (63, 7, true), (0xf_ffff, 5, false)]
+        .map(|(pasid, domain, refused)| (pasid, Some(DomainId(domain)), refused));
+    assert_eq!(pasids, expected);
+    assert!(!status.unsynced);
+}
+
 /// While translation is off there is no fault to be had.
 #[test]
 fn failure_while_nothing_is_translated_is_no_fault() {
