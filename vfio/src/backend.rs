@@ -145,6 +145,17 @@ pub trait Backend: fmt::Debug + Send {
     /// The host refuses; some mappings may be left.
     fn unmap_all(&mut self, table: TableId) -> Result<(), HostError>;
 
+    /// Readies `table` for an endpoint that is to be attached to it, and changes nothing for the endpoint yet. Afterwards
+    /// [`Backend::limits`] tells what the table can hold with it, as far as the host says so before the attachment: on iommufd
+    /// the page table for the device's unit exists then, which has the unit's width and pins what is mapped.
+    ///
+    /// # Errors
+    /// The host refuses: the table may map what the device's unit cannot have.
+    fn prepare(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
+        let _ = (table, endpoint);
+        Ok(())
+    }
+
     /// Attaches an endpoint to `table`, in place of the one that it is attached to. Where devices behind another unit of
     /// the host need page tables of their own for the same content, that is the backend's affair.
     ///

@@ -58,23 +58,23 @@ use table::{HostTable, Trouble};
 use worker::Worker;
 
 /// Keeps the tables of one host equal to what the guest's units say.
-#[derive(Clone, Debug)]
-pub struct Mirror {
-    state: Arc<Mutex<State>>,
+#[derive(Debug)]
+pub struct Mirror<B> {
+    state: Arc<Mutex<State<B>>>,
     worker: Option<Arc<Worker>>,
 }
 
 /// One guest unit's way into the mirror.
 #[derive(Debug)]
-struct UnitFollower {
+struct UnitFollower<B> {
     unit: UnitId,
-    mirror: Mirror,
+    mirror: Mirror<B>,
 }
 
 /// Everything, under the lock.
 #[derive(Debug)]
-struct State {
-    host: Host,
+struct State<B> {
+    host: Host<B>,
     memory: Arc<dyn PhysMem>,
     ram: RamMap,
     options: Options,
@@ -93,15 +93,10 @@ struct State {
     faulted: BTreeSet<DeviceHandle>,
 }
 
-impl Mirror {
+impl<B: Backend + 'static> Mirror<B> {
     /// A mirror without units and devices: `memory` holds the guest's tables, `ram` says where guest RAM lies in this process.
     #[must_use]
-    pub fn new(
-        backend: Box<dyn Backend>,
-        memory: Arc<dyn PhysMem>,
-        ram: RamMap,
-        options: Options,
-    ) -> Self {
+    pub fn new(backend: B, memory: Arc<dyn PhysMem>, ram: RamMap, options: Options) -> Self {
         let state = State {
             host: Host::new(backend),
             memory,
@@ -140,11 +135,21 @@ impl Mirror {
         self.state().units.insert(unit, capabilities);
         Arc::new(UnitFollower {
             unit,
-            mirror: self.clone(),
+            mirror: Self {
+                state: Arc::clone(&self.state),
+                worker: self.worker.clone(),
+            },
         })
     }
 
-    /// Takes a device off whatever it goes through, because it leaves the machine. Its unit tells no more events of it.
+    /// Runs `act` on the backend: to open a device before its unit follows it, or to close one after [`Mirror::forget`].
+    /// Tables are the mirror's.
+    pub fn with_backend<R>(&self, act: impl FnOnce(&mut B) -> R) -> R {
+        act(&mut self.state().host.backend)
+    }
+
+    /// Takes a device off whatever it goes through, because it leaves the machine: after its unit has stopped following it,
+    /// and before the backend closes it.
     pub fn forget(&self, device: DeviceHandle) {
         let state = &mut *self.state();
         state.forget(device);
@@ -181,12 +186,12 @@ impl Mirror {
         table.map_or_else(Vec::new, |table| table.ledger.iter().collect())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<B>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Follower for UnitFollower {
+impl<B: Backend + 'static> Follower for UnitFollower<B> {
     fn apply(&self, events: &[FollowEvent]) -> Answer {
         let mut state = self.mirror.state();
         state.host.stats.batches += 1;
@@ -207,7 +212,7 @@ impl Follower for UnitFollower {
     }
 }
 
-impl State {
+impl<B: Backend> State<B> {
     /// Notes what an event says; returns the tables that an invalidation names.
     fn note(&mut self, unit: UnitId, event: &FollowEvent) -> BTreeSet<TableId> {
         match *event {

@@ -83,6 +83,19 @@ impl FakeOptions {
         }
     }
 
+    /// iommufd with large pages in every table: mappings cannot be cut.
+    #[must_use]
+    pub fn iommufd_with_large_pages() -> Self {
+        let cutting = Self::iommufd();
+        Self {
+            features: Features {
+                can_cut: false,
+                ..cutting.features
+            },
+            ..cutting
+        }
+    }
+
     /// A type1 container with its default limit, 48-bit addresses and the interrupt window reserved.
     #[must_use]
     pub fn type1() -> Self {
@@ -124,6 +137,7 @@ struct State {
     fixed: BTreeMap<DeviceHandle, TableId>,
     endpoints: BTreeMap<Endpoint, Attached>,
     reserved: BTreeMap<DeviceHandle, IovaRange>,
+    beyond: BTreeMap<DeviceHandle, IovaRange>,
     log: Vec<Logged>,
     injections: Vec<Injection>,
 }
@@ -171,6 +185,11 @@ impl FakeBackend {
     /// A device reserves a range: a table that it is attached to can no longer map it, and one that does refuses the device.
     pub fn reserve(&self, device: DeviceHandle, range: IovaRange) {
         self.state().reserved.insert(device, range);
+    }
+
+    /// The unit of a device cannot translate `range`: a table that is readied for the device can no longer map it.
+    pub fn narrow(&self, device: DeviceHandle, range: IovaRange) {
+        self.state().beyond.insert(device, range);
     }
 
     /// Loses what `table` maps in `range`, which cuts nothing, without anybody having asked.
@@ -292,6 +311,7 @@ impl State {
         }
         let allowed = self
             .injected(&Call::Attach(endpoint, table))
+            .and_then(|()| self.narrow_in(endpoint.device, table))
             .and_then(|()| self.reserve_in(endpoint.device, table));
         match (allowed, self.endpoints.get_mut(&endpoint)) {
             (Ok(()), _) => {
@@ -307,6 +327,14 @@ impl State {
                 Err(error)
             }
             (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Takes what the unit of a device cannot translate from what a table can hold.
+    fn narrow_in(&mut self, device: DeviceHandle, table: TableId) -> Result<(), HostError> {
+        match (self.beyond.get(&device), self.tables.get_mut(&table)) {
+            (Some(range), Some(table)) => table.reserve(*range),
+            _ => Ok(()),
         }
     }
 

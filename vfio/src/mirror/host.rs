@@ -13,13 +13,13 @@ const ATTEMPTS: u32 = 3;
 
 /// A host and what was asked of it.
 #[derive(Debug)]
-pub struct Host {
-    backend: Box<dyn Backend>,
+pub struct Host<B> {
+    pub backend: B,
     pub stats: Stats,
 }
 
-impl Host {
-    pub fn new(backend: Box<dyn Backend>) -> Self {
+impl<B: Backend> Host<B> {
+    pub fn new(backend: B) -> Self {
         Self {
             backend,
             stats: Stats::default(),
@@ -94,6 +94,11 @@ impl Host {
         )
     }
 
+    pub fn prepare(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
+        let result = self.backend.prepare(table, endpoint);
+        self.judge("ready a host table for a device", result)
+    }
+
     pub fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
         self.stats.calls.attach += 1;
         let result = self.backend.attach(endpoint, table);
@@ -113,12 +118,12 @@ impl Host {
         &mut self,
         what: &str,
         counter: impl Fn(&mut HostCalls) -> &mut u64,
-        mut call: impl FnMut(&mut dyn Backend) -> Result<T, HostError>,
+        mut call: impl FnMut(&mut B) -> Result<T, HostError>,
     ) -> Result<T, HostError> {
         let mut attempt = 1;
         loop {
             *counter(&mut self.stats.calls) += 1;
-            let result = call(self.backend.as_mut());
+            let result = call(&mut self.backend);
             let busy = matches!(result, Err(HostError::Busy));
             let result = self.judge(what, result);
             if !busy || attempt == ATTEMPTS {

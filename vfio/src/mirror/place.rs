@@ -8,7 +8,7 @@
 use super::State;
 use super::content::{Content, UnitId};
 use super::table::{HostTable, Trouble};
-use crate::backend::{Endpoint, HostError, TableId};
+use crate::backend::{Backend, Endpoint, HostError, TableId};
 use iommu::address::IovaRange;
 use iommu::capabilities::Capabilities;
 use iommu::follow::{Attachment, DeviceHandle};
@@ -29,7 +29,7 @@ pub struct Member {
     pub refused: Option<HostError>,
 }
 
-impl State {
+impl<B: Backend> State<B> {
     /// Notes what the guest says of an endpoint.
     pub fn want(&mut self, unit: UnitId, endpoint: Endpoint, wants: Attachment) {
         let place = self.host.fixed_table(endpoint.device);
@@ -84,6 +84,10 @@ impl State {
             Some(content) => self.table_for(content, member.unit).map(Some),
             None => Err(HostError::Unsupported),
         };
+        let table = table.and_then(|id| match id.filter(|_| id != member.place) {
+            Some(new) => self.ready(new, endpoint).map(|()| id),
+            None => Ok(id),
+        });
         self.leave(endpoint, member.table);
         if let Some(member) = self.members.get_mut(&endpoint) {
             member.table = table.unwrap_or_default();
@@ -123,6 +127,13 @@ impl State {
             .or_default()
             .insert(IovaRange::ALL);
         Ok(id)
+    }
+
+    /// Readies a table for an endpoint before anything is mapped for it, so that what the two can do together is known.
+    fn ready(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
+        self.host.prepare(table, endpoint)?;
+        self.read_limits(table);
+        Ok(())
     }
 
     /// Makes an endpoint a member of the table of its group; returns that table.

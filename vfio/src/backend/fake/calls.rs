@@ -90,6 +90,10 @@ impl Backend for FakeBackend {
         self.on_table(Call::UnmapAll(table), table, act).map(|_| ())
     }
 
+    fn prepare(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
+        self.state().narrow_in(endpoint.device, table)
+    }
+
     fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
         let mut state = self.state();
         let result = if !self.options.features.can_move

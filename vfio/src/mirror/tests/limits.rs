@@ -190,6 +190,27 @@ fn addresses_that_another_device_reserves_are_refused_from_then_on() {
 }
 
 #[test]
+fn addresses_beyond_a_units_width_do_not_keep_its_device_from_the_others() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    let beyond = 1 << 38;
+    rig.map(root, 0x5000, 0x5000, RW);
+    rig.map(root, beyond, 0x6000, RW);
+    rig.host.narrow(A, range(beyond, 1 << 38));
+    let event = FollowEvent::Attach {
+        device: A,
+        to: rig.domain(1, root),
+    };
+    let unmet = Unmet::Unsynced {
+        device: A,
+        pasid: None,
+        first: Iova(beyond),
+    };
+    assert_eq!(refused(&rig.unit.apply(&[event])), [unmet]);
+    assert_eq!(rig.reached(A), [rw(0x5000, PAGE, 0x5000)]);
+}
+
+#[test]
 fn device_that_reserves_what_is_mapped_is_refused_and_the_others_live_on() {
     let mut rig = Rig::iommufd();
     let root = rig.table();

@@ -104,11 +104,17 @@ proptest! {
     /// so that compaction has its part.
     #[test]
     fn host_that_cannot_cut_follows_the_tables_and_counts_its_gaps(
-        steps in prop::collection::vec(step(), 1..12), entries in prop_oneof![Just(65_535u32), 40..80u32],
+        steps in prop::collection::vec(step(), 1..12),
+        entries in prop_oneof![Just(65_535u32), 40..80u32],
+        moves in any::<bool>(),
     ) {
-        let mut guest = Guest::new(FakeOptions {
-            entry_limit: Some(entries),
-            ..FakeOptions::type1()
+        let mut guest = Guest::new(if moves {
+            FakeOptions::iommufd_with_large_pages()
+        } else {
+            FakeOptions {
+                entry_limit: Some(entries),
+                ..FakeOptions::type1()
+            }
         });
         for step in steps {
             let before = guest.tables();
@@ -122,7 +128,7 @@ proptest! {
             guest.rig.assert_ledger_is_true();
             let log = guest.rig.mapping_calls();
             let absent = guest.tables().iter().any(|(table, after)| {
-                let stays = common(&before[table], after);
+                let stays = before.get(table).map_or_else(Pages::new, |before| common(before, after));
                 log.iter().any(|logged| removes(logged, *table, &stays))
             });
             prop_assert_eq!(absent, guest.rig.mirror.stats().gaps > gaps);
@@ -205,8 +211,10 @@ proptest! {
     #[test]
     fn host_that_cannot_cut_and_refuses_is_known_to_lack_and_is_made_whole(
         steps in prop::collection::vec((step(), prop::option::of(injection())), 1..10),
+        moves in any::<bool>(),
     ) {
-        refusing(FakeOptions::type1(), steps)?;
+        let moving = FakeOptions::iommufd_with_large_pages();
+        refusing(if moves { moving } else { FakeOptions::type1() }, steps)?;
     }
 
     /// Every kind of tables, also such that make no sense, is carried out or refused without a panic, and in bounded time.
