@@ -310,6 +310,20 @@ impl Backend for Iommufd {
         self.unmap_bytes(ioas, 0, u64::MAX).map(drop)
     }
 
+    /// Makes the page table for the device's unit, which is when the table learns its width.
+    fn prepare(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
+        let device = self.devices.get(&endpoint.device);
+        let device = device.ok_or(HostError::NotFound)?;
+        if let Some(pasid) = endpoint.pasid {
+            device.allows(pasid)?;
+        }
+        let table = self.tables.get_mut(&table).ok_or(HostError::NotFound)?;
+        table
+            .hwpt(&self.fd, &device.unit, device.id)
+            .map(drop)
+            .map_err(host_error)
+    }
+
     fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
         let device = self.devices.get_mut(&endpoint.device);
         let device = device.ok_or(HostError::NotFound)?;
