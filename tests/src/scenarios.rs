@@ -35,6 +35,7 @@ mod share;
 mod timeout;
 mod two_units;
 mod vfio_backends;
+mod vfio_function;
 
 /// All scenarios.
 pub const ALL: &[&Scenario] = &[
@@ -74,5 +75,6 @@ pub const ALL: &[&Scenario] = &[
     &debug_exit::SCENARIO,
     &bad_input::SCENARIO,
     &vfio_backends::SCENARIO,
+    &vfio_function::SCENARIO,
     &kill::SCENARIO,
 ];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Why a host device cannot be taken over. What a host table refuses later is a [`HostError`](crate::backend::HostError).
 
+use crate::device::config::ConfigError;
 use crate::pci_address::PciAddress;
 use crate::sysfs::{self, Refusal};
 use crate::uapi::Errno;
@@ -42,6 +43,12 @@ pub enum Error {
         /// Why.
         source: Errno,
     },
+    /// The device's configuration space cannot be read.
+    #[error("the device's configuration space cannot be read: {0}")]
+    Image(io::Error),
+    /// The device cannot be shown to a guest.
+    #[error("the device cannot be shown to a guest: {0}")]
+    Config(#[from] ConfigError),
     /// KVM does not take the device's file.
     #[error("KVM does not take the VFIO file of {device}: {source}")]
     Kvm {

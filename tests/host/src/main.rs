@@ -3,6 +3,7 @@
 
 mod check;
 mod edu;
+mod function;
 mod iommufd;
 mod oracle;
 mod ram;
@@ -16,6 +17,7 @@ use vfio::sysfs::HostDevice;
 const USAGE: &str = "
 host-tools refusal BDF          why a device cannot be passed through
 host-tools iommufd BDF          proves the iommufd backend with edu
+host-tools function NVME EDU    proves the guest's view of both: configuration, BARs, interrupts, resets
 host-tools type1 BDF            proves the type1 backend with edu
 host-tools type1-limit BDF N    proves that the type1 backend tells of the limit of N mappings";
 
@@ -41,6 +43,7 @@ fn run() -> Result<()> {
             Ok(())
         }
         ["iommufd", address] => iommufd::run(address.parse()?),
+        ["function", nvme, edu] => function::run(nvme.parse()?, edu.parse()?),
         ["type1", address] => type1::run(address.parse()?),
         ["type1-limit", address, limit] => type1::limit(address.parse()?, limit.parse()?),
         _ => bail!("usage: {USAGE}"),

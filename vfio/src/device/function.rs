@@ -10,8 +10,9 @@ use super::direct::{Direct, MemorySlots};
 use super::interrupts::{HostInterrupts, InterruptRoutes};
 use super::intx::Intx;
 use super::msix::MsixTable;
-use super::port::Port;
+use super::port::{DeviceFile, Port};
 use super::regions::Part;
+use crate::error::Error;
 use devices::irq::IrqLine;
 use devices::pci::config::offset;
 use devices::pci::{BarWindow, PciFunction};
@@ -75,6 +76,18 @@ struct State {
 }
 
 impl Passthrough {
+    /// The function of an open device, where the guest has it at `place`.
+    ///
+    /// # Errors
+    /// The device does not answer, or cannot be shown to a guest.
+    pub fn of(device: DeviceFile, place: Place, machine: Machine) -> Result<Self, Error> {
+        let image = device.image().map_err(Error::Image)?;
+        let guest = Guest::new(&device.describe(&image), place)?;
+        let direct = Direct::all(&device, |bar| guest.trapped(bar));
+        let can_add = device.can_add_vectors();
+        Ok(Self::new(Arc::new(device), guest, direct, can_add, machine))
+    }
+
     /// A function whose accesses go through `port` and whose parts `direct` the guest touches by itself.
     #[must_use]
     pub fn new(
