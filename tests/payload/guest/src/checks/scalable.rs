@@ -9,6 +9,7 @@ mod descriptor_errors;
 mod descriptors;
 mod device_tlb;
 mod directories;
+mod event_destinations;
 mod first_stage;
 mod first_stage_rights;
 mod invalidation;
@@ -47,6 +48,7 @@ pub const GROUPS: &[Row] = &[
     ("sm-ats", ats::run),
     ("sm-device-tlb", device_tlb::run),
     ("sm-page-requests", page_requests::run),
+    ("sm-event-destinations", event_destinations::run),
     ("sm-modes", modes::run),
     ("sm-posted", posted::run),
 ];
