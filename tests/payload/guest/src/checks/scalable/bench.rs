@@ -12,7 +12,7 @@ use crate::vtd::scalable::{DTE, Entry, PASIDE, PRE, PWSNP, Pasids, Tables};
 use crate::vtd::unit::{SCALABLE, TE, Unit};
 use crate::vtd::wide_queue::{WideQueue, device_all, device_tlb, pasid_device_tlb};
 
-/// PASID and domain of most checks; no unit is so narrow that it has none such.
+/// PASID, of 7 bits, and domain of most checks.
 pub const PASID: u32 = 0x55;
 pub const DOMAIN: u16 = 0x123;
 /// A request with it.
