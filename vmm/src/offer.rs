@@ -110,7 +110,7 @@ fn is_scalable(iommu: &IommuConfig) -> Result<bool, Error> {
     match (iommu.mode, need) {
         (TableMode::Legacy, Some((_, part))) => Err(wrong(
             "iommu",
-            format!("{part} needs mode=scalable: legacy mode has nothing of it"),
+            format!("{part} needs mode=scalable: it is not offered in legacy mode"),
         )),
         (mode, need) => Ok(mode == TableMode::Scalable || need.is_some()),
     }

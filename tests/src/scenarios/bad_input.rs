@@ -151,6 +151,18 @@ const CASES: &[(&str, &str, i32, &str)] = &[
         "--iommu: mode=fast: allowed are ",
     ),
     (
+        "bad-stages",
+        "run --kernel KERNEL --iommu stages=first,nesting=on",
+        2,
+        "nesting=on needs stages=both",
+    ),
+    (
+        "bad-units",
+        "run --kernel KERNEL --iommu units=3 --root-port id=a",
+        2,
+        "units=3 needs 2 root ports, but there are 1",
+    ),
+    (
         "bad-mac",
         "run --kernel KERNEL --net tap=t,mac=1:2",
         2,

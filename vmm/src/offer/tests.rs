@@ -219,7 +219,7 @@ fn what_was_asked_for_and_cannot_be_had_is_refused_with_the_reason() {
         let problem = config(&format!("--iommu=mode=legacy,{part}")).unwrap_err();
         assert_eq!(
             problem,
-            format!("--iommu: {named} needs mode=scalable: legacy mode has nothing of it")
+            format!("--iommu: {named} needs mode=scalable: it is not offered in legacy mode")
         );
     }
     for (part, reason) in [
