@@ -158,6 +158,17 @@ fn width_57_means_five_levels_in_every_mode() {
 }
 
 #[test]
+fn offer_does_not_depend_on_the_width_of_the_processors() {
+    let config = config("--iommu=mode=scalable,aw=57").unwrap();
+    let offered = |phys_bits| {
+        let offered = capabilities(&config, &config.iommu.unwrap(), phys_bits).unwrap();
+        (offered.cap().into_bits(), offered.ecap().into_bits())
+    };
+    assert_eq!(offered(36), offered(52));
+    assert_eq!(offered(36).0 >> 16 & 0x3f, 56);
+}
+
+#[test]
 fn width_39_keeps_the_tables_that_both_stages_share() {
     let (cap, ecap) = registers("--iommu=aw=39,stages=both");
     assert_eq!((cap >> 16 & 0x3f, cap >> 8 & 0x1f), (38, 0x6));
