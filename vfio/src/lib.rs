@@ -15,6 +15,7 @@ pub mod mirror;
 pub mod pci_address;
 pub mod ram;
 pub mod run;
+pub mod shared;
 pub mod sysfs;
 pub mod type1;
 pub mod uapi;
