@@ -177,6 +177,7 @@ impl Bench {
         same("unmapping nothing", &nothing, &Ok(0))?;
         let cut = self.backend.unmap(table, range(BUFFER, PAGE));
         same("unmapping a part", &cut, &Ok(0))?;
+        self.halfway(table, runs)?;
         let pasid = Endpoint {
             device: EDU,
             pasid: Pasid::new(5),
@@ -190,6 +191,21 @@ impl Bench {
         let busy = self.backend.destroy_table(table);
         same("destroying a table in use", &busy, &Err(HostError::Busy))?;
         self.holds("after refusals", runs).map(drop)
+    }
+
+    /// A range that holds one mapping and cuts the next: the first is gone when the kernel refuses, and it says as little as for
+    /// an empty range.
+    fn halfway(&mut self, table: TableId, runs: &[Run]) -> Result<()> {
+        let first = check::run(0x3000_0000, PAGE, 0, Rights::ReadWrite);
+        let second = check::run(0x3000_0000 + PAGE, 2 * PAGE, HIGH, Rights::ReadWrite);
+        self.map(table, &first)?;
+        self.map(table, &second)?;
+        let refused = self.backend.unmap(table, range(0x3000_0000, 2 * PAGE));
+        same("unmapping one and a half", &refused, &Ok(0))?;
+        let left: Vec<Run> = runs.iter().copied().chain([second]).collect();
+        self.holds("halfway", &left)?;
+        let rest = self.backend.unmap(table, second.iova);
+        same("unmapping the rest", &rest, &Ok(2 * PAGE))
     }
 
     /// Pages of the buffer are cut out and mapped again while the device reads and writes their neighbours.

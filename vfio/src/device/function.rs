@@ -5,7 +5,7 @@
 //! told, so that these follow the guest's writes in their order. It comes before the routes' lock. A line is never driven
 //! under it.
 
-use super::config::{ConfigError, HostFunction, Outcome, Place, VirtualConfig};
+use super::config::{ConfigError, HostFunction, Interrupts, Outcome, Place, VirtualConfig};
 use super::direct::{Direct, MemorySlots};
 use super::interrupts::{HostInterrupts, InterruptRoutes};
 use super::intx::Intx;
@@ -243,6 +243,14 @@ impl PciFunction for Passthrough {
         self.follow(&mut state, outcome);
         if outcome.reset {
             self.reset_device(&mut state);
+        }
+        // A pin that is not used any more, or of a device that was reset, is asserted no longer.
+        let silent = state.guest.config.interrupts() != Interrupts::Intx(true);
+        drop(state);
+        if (outcome.reset || outcome.interrupts && silent)
+            && let Some(pin) = self.pin.get()
+        {
+            pin.lower();
         }
     }
 

@@ -155,7 +155,11 @@ fn pin_is_armed_until_messages_take_its_place() {
             "arm Intx 0 some",
         ]
     );
-    assert_eq!(*line.0.lock().unwrap(), [false]);
+    assert_eq!(
+        *line.0.lock().unwrap(),
+        [false, false],
+        "at the end of the interrupt, and when messages take over"
+    );
 }
 
 #[test]
