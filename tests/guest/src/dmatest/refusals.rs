@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Accesses that the IOMMU has to refuse: the device says so, and the kernel logs who, where and why.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,11 +17,14 @@ use crate::pci::Function;
 
 /// Linux logs three single faults in five seconds and drops the others: `DEFAULT_RATELIMIT_BURST` is 10, and each takes a line
 /// for the status register, one for the record and one for the look at the next.
-const BURST: u32 = 3;
+const BURST: usize = 3;
 const INTERVAL: Duration = Duration::from_millis(5300);
 
 /// How long the kernel may take to log a fault.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// By this the line of a fault is known.
+const FAULT: &str = "Request device [";
 
 /// What the kernel's own page tables are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +78,8 @@ pub struct Refusals {
     device: String,
     mode: Mode,
     count: u32,
-    /// The first refusal of the present interval, and how many there were in it.
-    interval: Option<(Instant, u32)>,
+    /// When the last faults were logged, at most [`BURST`] of them.
+    recent: VecDeque<Instant>,
 }
 
 impl Refusals {
@@ -86,15 +90,20 @@ impl Refusals {
             .read(true)
             .custom_flags(flags)
             .open("/dev/kmsg");
-        let mut log = log.context("opening the kernel's log")?;
-        log.seek(SeekFrom::End(0))?;
-        Ok(Self {
-            log,
+        let mut refusals = Self {
+            log: log.context("opening the kernel's log")?,
             device: function.id.clone(),
             mode,
             count: 0,
-            interval: None,
-        })
+            recent: VecDeque::new(),
+        };
+        // What programs before this one had refused may have been just now.
+        while let Some(record) = refusals.record()? {
+            if record.contains(FAULT) {
+                refusals.logged();
+            }
+        }
+        Ok(refusals)
     }
 
     /// Fails unless `command` is refused at its access to the page of `address`, for this reason.
@@ -127,43 +136,54 @@ impl Refusals {
         Ok(())
     }
 
-    /// Waits until the kernel would log another fault.
+    /// Waits until the kernel would log another fault: however it counts, there are never more than [`BURST`] in one interval.
     fn pace(&mut self) {
-        match &mut self.interval {
-            Some((start, count)) if start.elapsed() < INTERVAL => {
-                if *count < BURST {
-                    *count += 1;
-                    return;
-                }
-                sleep(INTERVAL.saturating_sub(start.elapsed()));
-            }
-            _ => {}
+        if self.recent.len() == BURST
+            && let Some(first) = self.recent.pop_front()
+        {
+            sleep(INTERVAL.saturating_sub(first.elapsed()));
         }
-        self.interval = Some((Instant::now(), 1));
+    }
+
+    fn logged(&mut self) {
+        if self.recent.len() == BURST {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Instant::now());
     }
 
     /// Waits for a line of the log; another fault's line is a failure.
     fn find(&mut self, wanted: &str) -> Result<()> {
         let start = Instant::now();
-        let mut record = [0; 8192];
         while start.elapsed() < PATIENCE {
-            match self.log.read(&mut record) {
-                Ok(length) => {
-                    let text = String::from_utf8_lossy(&record[..length]);
-                    if text.contains(wanted) {
-                        return Ok(());
-                    }
-                    if text.contains("Request device") {
-                        bail!("the kernel logged '{}' instead of '{wanted}'", text.trim());
-                    }
+            match self.record()? {
+                Some(record) if record.contains(wanted) => {
+                    self.logged();
+                    return Ok(());
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    sleep(Duration::from_millis(2));
+                Some(record) if record.contains(FAULT) => {
+                    bail!(
+                        "the kernel logged '{}' instead of '{wanted}'",
+                        record.trim()
+                    )
                 }
-                Err(error) => return Err(error).context("reading the kernel's log"),
+                Some(_) => {}
+                None => sleep(Duration::from_millis(2)),
             }
         }
         bail!("the kernel did not log '{wanted}'")
+    }
+
+    /// The next record of the log, if there is one.
+    fn record(&mut self) -> Result<Option<String>> {
+        let mut record = [0; 8192];
+        match self.log.read(&mut record) {
+            Ok(length) => Ok(Some(
+                String::from_utf8_lossy(&record[..length]).into_owned(),
+            )),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error).context("reading the kernel's log"),
+        }
     }
 }
 
