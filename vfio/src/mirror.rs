@@ -24,6 +24,7 @@ mod budget;
 mod carry_out;
 mod cluster;
 mod content;
+mod histogram;
 mod host;
 mod place;
 mod range_set;
@@ -35,6 +36,7 @@ mod worker;
 
 pub use budget::{Budget, Options};
 pub use content::{Content, UnitId};
+pub use histogram::Histogram;
 pub use range_set::RangeSet;
 pub use stats::{Dropped, HostCalls, Refusals, Stats, TableStatus};
 pub use wanted::{INTERRUPT_WINDOW, Wanted};

@@ -7,6 +7,7 @@ use crate::ram::HostVa;
 use crate::run::Run;
 use iommu::address::IovaRange;
 use iommu::follow::DeviceHandle;
+use std::time::Instant;
 
 /// Times that a call is made again while the host is busy with the object.
 const ATTEMPTS: u32 = 3;
@@ -39,25 +40,25 @@ impl<B: Backend> Host<B> {
     }
 
     pub fn limits(&mut self, table: TableId) -> Result<Limits, HostError> {
-        let result = self.backend.limits(table);
+        let result = self.timed(|backend| backend.limits(table));
         self.judge("read the limits of a host table", result)
     }
 
     pub fn entries_left(&mut self, table: TableId) -> Option<u64> {
-        let result = self.backend.entries_left(table);
+        let result = self.timed(|backend| backend.entries_left(table));
         let left = self.judge("read how many mappings are left", result);
         left.ok().flatten().map(u64::from)
     }
 
     pub fn create_table(&mut self) -> Result<TableId, HostError> {
         self.stats.calls.create += 1;
-        let result = self.backend.create_table();
+        let result = self.timed(Backend::create_table);
         self.judge("make a host table", result)
     }
 
     pub fn destroy_table(&mut self, table: TableId) -> Result<(), HostError> {
         self.stats.calls.destroy += 1;
-        let result = self.backend.destroy_table(table);
+        let result = self.timed(|backend| backend.destroy_table(table));
         self.judge("give up a host table", result)
     }
 
@@ -95,13 +96,13 @@ impl<B: Backend> Host<B> {
     }
 
     pub fn prepare(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
-        let result = self.backend.prepare(table, endpoint);
+        let result = self.timed(|backend| backend.prepare(table, endpoint));
         self.judge("ready a host table for a device", result)
     }
 
     pub fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
         self.stats.calls.attach += 1;
-        let result = self.backend.attach(endpoint, table);
+        let result = self.timed(|backend| backend.attach(endpoint, table));
         self.judge("attach a device", result)
     }
 
@@ -123,7 +124,7 @@ impl<B: Backend> Host<B> {
         let mut attempt = 1;
         loop {
             *counter(&mut self.stats.calls) += 1;
-            let result = call(&mut self.backend);
+            let result = self.timed(&mut call);
             let busy = matches!(result, Err(HostError::Busy));
             let result = self.judge(what, result);
             if !busy || attempt == ATTEMPTS {
@@ -131,6 +132,13 @@ impl<B: Backend> Host<B> {
             }
             attempt += 1;
         }
+    }
+
+    fn timed<T>(&mut self, call: impl FnOnce(&mut B) -> T) -> T {
+        let start = Instant::now();
+        let result = call(&mut self.backend);
+        self.stats.times.add(start.elapsed());
+        result
     }
 
     fn judge<T>(&mut self, what: &str, result: Result<T, HostError>) -> Result<T, HostError> {

@@ -2,6 +2,7 @@
 //! What the mirror did, and what it holds.
 
 use super::content::Content;
+use super::histogram::Histogram;
 use crate::backend::{Endpoint, HostError, TableId};
 use iommu::address::Iova;
 use iommu::walk::range::{Skips, WalkCounts};
@@ -68,6 +69,8 @@ pub struct Stats {
     pub dropped: Dropped,
     /// Calls of the host.
     pub calls: HostCalls,
+    /// How long they took.
+    pub times: Histogram,
     /// What the host refused.
     pub refusals: Refusals,
     /// Ranges tried again after a refusal.

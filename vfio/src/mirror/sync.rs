@@ -129,8 +129,10 @@ impl<B: Backend> State<B> {
             compaction: self.options.compaction,
         };
         hands.carry_out(table, &whole);
-        let content = table.content;
-        if table.ledger.len() as u64 > self.options.budget.runs {
+        let (content, runs) = (table.content, table.ledger.len() as u64);
+        let ledgers = self.tables.values().map(|table| table.ledger.len() as u64);
+        let all_runs: u64 = ledgers.sum();
+        if runs > self.options.budget.runs || all_runs > self.options.budget.all_runs {
             self.over_budget(content);
         }
     }

@@ -9,6 +9,7 @@ use iommu::follow::{Attachment, FollowEvent};
 const SMALL: Budget = Budget {
     tables: 4096,
     runs: 4096,
+    all_runs: 6000,
 };
 
 fn rigs() -> [Rig; 2] {
@@ -116,10 +117,33 @@ fn runs_that_pile_up_batch_by_batch_block_the_domain() {
 }
 
 #[test]
+fn runs_that_pile_up_domain_by_domain_block_the_one_that_is_too_much() {
+    for mut rig in rigs() {
+        let roots = [rig.table(), rig.table()];
+        for root in roots {
+            for n in 0..3500 {
+                rig.map(root, 2 * n * PAGE, 0x100_0000, RW);
+            }
+        }
+        rig.attach(A, rig.domain(1, roots[0]));
+        let event = FollowEvent::Attach {
+            device: B,
+            to: rig.domain(2, roots[1]),
+        };
+        assert_eq!(refused(&rig.unit.apply(&[event])).len(), 1);
+        assert_eq!((rig.reached(A).len(), rig.reached(B).len()), (3500, 0));
+        rig.attach(A, Attachment::Blocked);
+        let answer = rig.unit.apply(&[domain_invalidated(2)]);
+        assert_eq!(answer.resynced, [B]);
+        assert_eq!(rig.reached(B).len(), 3500);
+    }
+}
+
+#[test]
 fn budget_of_a_guest_grows_with_its_ram() {
     let small = Budget::for_ram(64 << 20);
     let large = Budget::for_ram(64 << 30);
     assert_eq!(small.tables, 1 << 16);
     assert_eq!(large.tables, 1 << 24);
-    assert_eq!(large.runs, 1 << 25);
+    assert_eq!((large.runs, large.all_runs), (1 << 25, 1 << 26));
 }

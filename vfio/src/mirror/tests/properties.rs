@@ -220,7 +220,7 @@ proptest! {
     /// Every kind of tables, also such that make no sense, is carried out or refused without a panic, and in bounded time.
     #[test]
     fn tables_of_random_words_do_no_harm(words in prop::collection::vec((0..64u64, any::<u64>()), 1..200)) {
-        let mut rig = Rig::with(FakeOptions::iommufd(), Budget { tables: 512, runs: 512 });
+        let mut rig = Rig::with(FakeOptions::iommufd(), Budget { tables: 512, runs: 512, all_runs: 512 });
         let tables: Vec<u64> = (0..4).map(|_| rig.table()).collect();
         for (n, (place, word)) in words.into_iter().enumerate() {
             // Half of them name one of the tables.
