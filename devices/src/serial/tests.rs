@@ -4,6 +4,8 @@
 use super::*;
 use crate::testing::RecordingLine;
 
+mod driver;
+
 #[derive(Debug, Default)]
 struct Watch(Mutex<Vec<u8>>);
 
