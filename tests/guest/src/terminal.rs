@@ -74,6 +74,7 @@ pub fn run(args: &[&str]) -> Result<u8> {
 
 /// Passes on what is shown and takes the steps; an error if the end comes before the last of them.
 fn watch(mut user: File, steps: Vec<Step>, terminal: &Weak<File>, child: Pid) -> Result<()> {
+    let longest = steps.iter().map(|step| step.text.len()).max().unwrap_or(0);
     let mut steps = steps.into_iter().peekable();
     let mut shown = Vec::new();
     let mut buffer = [0; 4096];
@@ -82,6 +83,7 @@ fn watch(mut user: File, steps: Vec<Step>, terminal: &Weak<File>, child: Pid) ->
     while let Ok(size @ 1..) = user.read(&mut buffer) {
         out.write_all(&buffer[..size])?;
         out.flush()?;
+        forget(&mut shown, longest);
         shown.extend_from_slice(&buffer[..size]);
         while let Some(step) = steps.next_if(|step| holds(&shown, &step.text)) {
             shown.clear();
@@ -101,6 +103,13 @@ fn watch(mut user: File, steps: Vec<Step>, terminal: &Weak<File>, child: Pid) ->
         None => Ok(()),
         Some(step) => bail!("never shown: {}", String::from_utf8_lossy(&step.text)),
     }
+}
+
+/// Forgets what was looked at, but for the beginning of a text that may go on. A guest shows a byte at a time, and looking at
+/// all of its boot for each would take as long as the boot.
+fn forget(shown: &mut Vec<u8>, longest: usize) {
+    let old = shown.len().saturating_sub(longest);
+    shown.drain(..old);
 }
 
 fn holds(shown: &[u8], text: &[u8]) -> bool {
@@ -173,6 +182,15 @@ mod tests {
         assert_eq!(keys(r"a\x01x\r\\").unwrap(), b"a\x01x\r\\");
         assert!(keys(r"\q").is_err());
         assert!(keys(r"\x1").is_err());
+    }
+
+    #[test]
+    fn text_that_arrives_in_pieces_is_found_after_what_is_forgotten() {
+        let mut shown = b"a long boot, and then: the gu".to_vec();
+        forget(&mut shown, b"the guest listens".len());
+        assert_eq!(shown, b" and then: the gu");
+        shown.extend_from_slice(b"est listens");
+        assert!(holds(&shown, b"the guest listens"));
     }
 
     #[test]
