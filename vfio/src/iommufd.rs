@@ -135,15 +135,12 @@ impl Iommufd {
                 source,
             })?;
         }
-        let call = |call, source| Error::Call {
-            call,
-            on: device.address.to_string(),
-            source,
-        };
-        let id = uapi::device::bind_iommufd(&file, &self.fd)
-            .map_err(|source| call("VFIO_DEVICE_BIND_IOMMUFD", source))?;
-        let hardware = uapi::iommufd::hardware_info(&self.fd, id)
-            .map_err(|source| call("IOMMU_GET_HW_INFO", source))?;
+        let taken = self.take_over(&file, device);
+        if taken.is_err() {
+            // KVM holds the file otherwise, and with it the device.
+            forget(kvm, &file);
+        }
+        let (id, hardware) = taken?;
         let file = Arc::new(file);
         let opened = Device {
             id,
@@ -160,6 +157,20 @@ impl Iommufd {
         Ok(file)
     }
 
+    fn take_over(&self, file: &File, device: &HostDevice) -> Result<(u32, HardwareInfo), Error> {
+        let failed = |call| {
+            move |source| Error::Call {
+                call,
+                on: device.address.to_string(),
+                source,
+            }
+        };
+        let id = uapi::device::bind_iommufd(file, &self.fd)
+            .map_err(failed("VFIO_DEVICE_BIND_IOMMUFD"))?;
+        let hardware = uapi::iommufd::hardware_info(&self.fd, id);
+        Ok((id, hardware.map_err(failed("IOMMU_GET_HW_INFO"))?))
+    }
+
     /// Gives a device back: it reaches nothing any more, and the kernel has it back when the last holder of its file lets go.
     ///
     /// # Errors
@@ -170,16 +181,13 @@ impl Iommufd {
         kvm: Option<&dyn KvmVfio>,
     ) -> Result<(), HostError> {
         let device = self.devices.remove(&handle).ok_or(HostError::NotFound)?;
-        if let Some(kvm) = kvm
-            && let Err(error) = kvm.remove(device.file.as_fd())
-        {
-            tracing::warn!("KVM does not let go of a VFIO device: {error}");
-        }
-        let detached = device
-            .attached
-            .iter()
-            .map(|pasid| uapi::device::detach(&device.file, *pasid));
-        detached.collect::<Result<(), _>>().map_err(host_error)
+        // PASIDs first, and all of them whatever the kernel says of one.
+        let attached = device.attached.iter().rev();
+        let detached = attached
+            .map(|pasid| uapi::device::detach(&device.file, *pasid))
+            .fold(Ok(()), Result::and);
+        forget(kvm, &device.file);
+        detached.map_err(host_error)
     }
 
     /// What the host says of a device and its unit.
@@ -367,6 +375,15 @@ impl fmt::Debug for Iommufd {
             .field("tables", &self.tables)
             .field("devices", &self.devices)
             .finish_non_exhaustive()
+    }
+}
+
+/// KVM lets go of the device's file.
+fn forget(kvm: Option<&dyn KvmVfio>, file: &File) {
+    if let Some(kvm) = kvm
+        && let Err(error) = kvm.remove(file.as_fd())
+    {
+        tracing::warn!("KVM does not let go of a VFIO device: {error}");
     }
 }
 
