@@ -151,10 +151,7 @@ pub trait Backend: fmt::Debug + Send {
     ///
     /// # Errors
     /// The host refuses: the table may map what the device's unit cannot have.
-    fn prepare(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
-        let _ = (table, endpoint);
-        Ok(())
-    }
+    fn prepare(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError>;
 
     /// Attaches an endpoint to `table`, in place of the one that it is attached to. Where devices behind another unit of
     /// the host need page tables of their own for the same content, that is the backend's affair.

@@ -60,23 +60,23 @@ use table::{HostTable, Trouble};
 use worker::Worker;
 
 /// Keeps the tables of one host equal to what the guest's units say.
-#[derive(Debug)]
-pub struct Mirror<B> {
-    state: Arc<Mutex<State<B>>>,
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    state: Arc<Mutex<State>>,
     worker: Option<Arc<Worker>>,
 }
 
 /// One guest unit's way into the mirror.
 #[derive(Debug)]
-struct UnitFollower<B> {
+struct UnitFollower {
     unit: UnitId,
-    mirror: Mirror<B>,
+    mirror: Mirror,
 }
 
 /// Everything, under the lock.
 #[derive(Debug)]
-struct State<B> {
-    host: Host<B>,
+struct State {
+    host: Host,
     memory: Arc<dyn PhysMem>,
     ram: RamMap,
     options: Options,
@@ -95,10 +95,15 @@ struct State<B> {
     faulted: BTreeSet<DeviceHandle>,
 }
 
-impl<B: Backend + 'static> Mirror<B> {
-    /// A mirror without units and devices: `memory` holds the guest's tables, `ram` says where guest RAM lies in this process.
+impl Mirror {
+    /// A mirror without units and devices, which are opened on a [`crate::shared::Shared`] backend: `memory` holds the guest's tables, `ram` says where guest RAM lies in this process.
     #[must_use]
-    pub fn new(backend: B, memory: Arc<dyn PhysMem>, ram: RamMap, options: Options) -> Self {
+    pub fn new(
+        backend: Box<dyn Backend>,
+        memory: Arc<dyn PhysMem>,
+        ram: RamMap,
+        options: Options,
+    ) -> Self {
         let state = State {
             host: Host::new(backend),
             memory,
@@ -137,17 +142,8 @@ impl<B: Backend + 'static> Mirror<B> {
         self.state().units.insert(unit, capabilities);
         Arc::new(UnitFollower {
             unit,
-            mirror: Self {
-                state: Arc::clone(&self.state),
-                worker: self.worker.clone(),
-            },
+            mirror: self.clone(),
         })
-    }
-
-    /// Runs `act` on the backend: to open a device before its unit follows it, or to close one after [`Mirror::forget`].
-    /// Tables are the mirror's.
-    pub fn with_backend<R>(&self, act: impl FnOnce(&mut B) -> R) -> R {
-        act(&mut self.state().host.backend)
     }
 
     /// Takes a device off whatever it goes through, because it leaves the machine: after its unit has stopped following it,
@@ -188,12 +184,12 @@ impl<B: Backend + 'static> Mirror<B> {
         table.map_or_else(Vec::new, |table| table.ledger.iter().collect())
     }
 
-    fn state(&self) -> MutexGuard<'_, State<B>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<B: Backend + 'static> Follower for UnitFollower<B> {
+impl Follower for UnitFollower {
     fn apply(&self, events: &[FollowEvent]) -> Answer {
         let mut state = self.mirror.state();
         state.host.stats.batches += 1;
@@ -214,7 +210,7 @@ impl<B: Backend + 'static> Follower for UnitFollower<B> {
     }
 }
 
-impl<B: Backend> State<B> {
+impl State {
     /// Notes what an event says; returns the tables that an invalidation names.
     fn note(&mut self, unit: UnitId, event: &FollowEvent) -> BTreeSet<TableId> {
         match *event {

@@ -79,6 +79,10 @@ impl<B: Backend> Backend for Shared<B> {
         self.lock().unmap_all(table)
     }
 
+    fn prepare(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
+        self.lock().prepare(table, endpoint)
+    }
+
     fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
         self.lock().attach(endpoint, table)
     }

@@ -266,6 +266,11 @@ impl Backend for Type1 {
         self.container(table)?.unmap_everything().map(drop)
     }
 
+    /// The table is the device's for as long as it is open.
+    fn prepare(&mut self, _table: TableId, _endpoint: Endpoint) -> Result<(), HostError> {
+        Ok(())
+    }
+
     /// Only to the table that the device has anyway.
     fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
         let device = self.devices.get(&endpoint.device);

@@ -48,7 +48,7 @@ struct Guest {
     unit: Arc<Unit>,
     ram: Arc<Ram>,
     host: FakeBackend,
-    mirror: Mirror<FakeBackend>,
+    mirror: Mirror,
     free: u64,
 }
 
@@ -76,7 +76,7 @@ impl Guest {
             budget: Budget::for_ram(RAM),
             compaction: true,
         };
-        let mut mirror = Mirror::new(host.clone(), Arc::clone(&ram) as _, map, options);
+        let mut mirror = Mirror::new(Box::new(host.clone()), Arc::clone(&ram) as _, map, options);
         if worker {
             mirror = mirror.with_worker().unwrap();
         }

@@ -4,12 +4,12 @@
 use super::State;
 use super::content::UnitId;
 use super::place::Member;
-use crate::backend::{Backend, Endpoint, TableId};
+use crate::backend::{Endpoint, TableId};
 use iommu::follow::{Answer, DeviceHandle, FollowEvent, Refusal, Unmet};
 use iommu::ids::Pasid;
 use std::collections::BTreeSet;
 
-impl<B: Backend> State<B> {
+impl State {
     /// The answer to `events` of `unit`; `named` are the tables that each event named.
     pub fn answer(
         &mut self,

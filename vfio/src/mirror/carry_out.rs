@@ -6,7 +6,7 @@
 
 use super::host::Host;
 use super::table::{HostTable, Trouble};
-use crate::backend::{Backend, HostError};
+use crate::backend::HostError;
 use crate::diff::{Plan, Removal, compact};
 use crate::ram::RamMap;
 use crate::run::Run;
@@ -14,14 +14,14 @@ use iommu::address::IovaRange;
 
 /// What it takes to carry out plans.
 #[derive(Debug)]
-pub struct Hands<'a, B> {
-    pub host: &'a mut Host<B>,
+pub struct Hands<'a> {
+    pub host: &'a mut Host,
     pub ram: &'a RamMap,
     /// Mappings may be compacted when they run out.
     pub compaction: bool,
 }
 
-impl<B: Backend> Hands<'_, B> {
+impl Hands<'_> {
     /// Does what `plan` says to `table`, as far as the host lets it.
     pub fn carry_out(&mut self, table: &mut HostTable, plan: &Plan) {
         if plan.gaps != 0 {

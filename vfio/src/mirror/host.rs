@@ -14,13 +14,13 @@ const ATTEMPTS: u32 = 3;
 
 /// A host and what was asked of it.
 #[derive(Debug)]
-pub struct Host<B> {
-    pub backend: B,
+pub struct Host {
+    backend: Box<dyn Backend>,
     pub stats: Stats,
 }
 
-impl<B: Backend> Host<B> {
-    pub fn new(backend: B) -> Self {
+impl Host {
+    pub fn new(backend: Box<dyn Backend>) -> Self {
         Self {
             backend,
             stats: Stats::default(),
@@ -52,7 +52,7 @@ impl<B: Backend> Host<B> {
 
     pub fn create_table(&mut self) -> Result<TableId, HostError> {
         self.stats.calls.create += 1;
-        let result = self.timed(Backend::create_table);
+        let result = self.timed(|backend| backend.create_table());
         self.judge("make a host table", result)
     }
 
@@ -119,7 +119,7 @@ impl<B: Backend> Host<B> {
         &mut self,
         what: &str,
         counter: impl Fn(&mut HostCalls) -> &mut u64,
-        mut call: impl FnMut(&mut B) -> Result<T, HostError>,
+        mut call: impl FnMut(&mut dyn Backend) -> Result<T, HostError>,
     ) -> Result<T, HostError> {
         let mut attempt = 1;
         loop {
@@ -134,9 +134,9 @@ impl<B: Backend> Host<B> {
         }
     }
 
-    fn timed<T>(&mut self, call: impl FnOnce(&mut B) -> T) -> T {
+    fn timed<T>(&mut self, call: impl FnOnce(&mut dyn Backend) -> T) -> T {
         let start = Instant::now();
-        let result = call(&mut self.backend);
+        let result = call(self.backend.as_mut());
         self.stats.times.add(start.elapsed());
         result
     }

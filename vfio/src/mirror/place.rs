@@ -8,7 +8,7 @@
 use super::State;
 use super::content::{Content, UnitId};
 use super::table::{HostTable, Trouble};
-use crate::backend::{Backend, Endpoint, HostError, TableId};
+use crate::backend::{Endpoint, HostError, TableId};
 use iommu::address::IovaRange;
 use iommu::capabilities::Capabilities;
 use iommu::follow::{Attachment, DeviceHandle};
@@ -29,7 +29,7 @@ pub struct Member {
     pub refused: Option<HostError>,
 }
 
-impl<B: Backend> State<B> {
+impl State {
     /// Notes what the guest says of an endpoint.
     pub fn want(&mut self, unit: UnitId, endpoint: Endpoint, wants: Attachment) {
         let place = self.host.fixed_table(endpoint.device);

@@ -9,7 +9,7 @@ use super::content::Content;
 use super::range_set::RangeSet;
 use super::table::{HostTable, Trouble};
 use super::wanted::Wanted;
-use crate::backend::{Backend, TableId};
+use crate::backend::TableId;
 use crate::diff::{Plan, plan};
 use crate::ram::RamMap;
 use crate::run::Run;
@@ -27,7 +27,7 @@ type Walked = (IovaRange, Vec<GuestRun>);
 /// The guest's tables cost more than they may.
 struct OverBudget;
 
-impl<B: Backend> State<B> {
+impl State {
     /// Makes every table that holds `content` hold in `dirty` what it shall.
     pub fn sync(&mut self, content: Content, dirty: &RangeSet) {
         let tables = self.tables_of(content);

@@ -46,7 +46,7 @@ pub type Pages = BTreeMap<u64, (u64, Rights)>;
 pub struct Rig {
     pub memory: Arc<FakeMem>,
     pub host: FakeBackend,
-    pub mirror: Mirror<FakeBackend>,
+    pub mirror: Mirror,
     pub unit: Arc<dyn Follower>,
     pub capabilities: Capabilities,
     next_table: u64,
@@ -99,7 +99,7 @@ impl Rig {
             host: HostVa(host),
         });
         let ram = RamMap::new(regions.to_vec()).unwrap();
-        let mirror = Mirror::new(host.clone(), memory.clone(), ram, options);
+        let mirror = Mirror::new(Box::new(host.clone()), memory.clone(), ram, options);
         let capabilities = Capabilities::legacy(&LegacyOptions {
             caching_mode: true,
             ..LegacyOptions::default()
