@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Every way in which a request of a device can be refused: the guest's kernel logs each once, with its source, PASID,
+//! The ways in which a request of a device is refused, 62 reasons: the guest's kernel logs each once, with its source, PASID,
 //! address and reason, and nothing else; the unit counted the same.
 
 mod expected;
@@ -17,7 +17,7 @@ use crate::scenario::{Scenario, Verdict};
 
 pub const SCENARIO: Scenario = Scenario {
     name: "faults",
-    about: "edu and dmatest make requests that must be refused, for each reason one: the guest's kernel logs exactly those",
+    about: "edu and dmatest make requests that must be refused, for 62 reasons: the guest's kernel logs exactly those",
     limit: Duration::from_secs(300),
     run,
 };
