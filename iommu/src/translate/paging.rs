@@ -110,50 +110,86 @@ impl Paging<'_> {
         start: Option<Waypoint>,
         judge: impl Fn(Page) -> Result<bool, FaultReason>,
     ) -> Result<Found, PagingError> {
-        let mut trail = Trail::default();
-        let capabilities = tables.capabilities;
         match self.stages {
-            Stages::Second(second) => {
-                let leaf = second_stage::walk(tables, second, address.0, start, &mut trail)
-                    .map_err(|error| self.codes.second_stage(error))?;
-                let found = Found::of_second(&leaf);
-                self.settle(tables.memory, found, trail, judge, |write, trail| {
-                    if write {
-                        leaf.mark_dirty(trail);
-                    }
-                    Ok(())
-                })
-            }
-            Stages::First(first) => {
-                let mut fresh = Fresh::default();
-                let leaf =
-                    first_stage::walk(tables, first, address.0, start, &mut fresh, in_place)?;
-                let found = Found::of_first(&leaf);
-                self.settle(tables.memory, found, trail, judge, |write, trail| {
-                    leaf.mark(&fresh, write, trail)
-                })
-            }
+            Stages::Second(second) => self.walk_second(tables, second, address, start, judge),
+            Stages::First(first) => self.walk_first(tables, first, address, start, judge),
             Stages::Nested(first, second) => {
-                let nested = Through { tables, second };
-                let locate = |gpa, top| nested.locate(gpa, top, &mut trail);
-                let mut fresh = Fresh::default();
-                let outer = first_stage::walk(tables, first, address.0, None, &mut fresh, locate)?;
-                let gpa = outer.page.translate(address.0);
-                if beyond(capabilities, second, gpa.0) {
-                    return Err(FaultReason::NestedBeyondWidth.into());
-                }
-                let inner = second_stage::walk(tables, second, gpa.0, None, &mut trail)
-                    .map_err(|error| self.codes.second_stage(error))?;
-                let found = Found::of_both(&outer, &inner, gpa);
-                self.settle(tables.memory, found, trail, judge, |write, trail| {
-                    outer.mark(&fresh, write, trail)?;
-                    if write {
-                        inner.mark_dirty(trail);
-                    }
-                    Ok(())
-                })
+                self.walk_nested(tables, first, second, address, judge)
             }
         }
+    }
+
+    #[inline(always)]
+    fn walk_second<M: PhysMem + ?Sized>(
+        &self,
+        tables: &Tables<'_, M>,
+        second: &SecondStage,
+        address: Iova,
+        start: Option<Waypoint>,
+        judge: impl Fn(Page) -> Result<bool, FaultReason>,
+    ) -> Result<Found, PagingError> {
+        let mut trail = Trail::default();
+        let leaf = second_stage::walk(tables, second, address.0, start, &mut trail)
+            .map_err(|error| self.codes.second_stage(error))?;
+        let found = Found::of_second(&leaf);
+        self.settle(tables.memory, found, trail, judge, |write, trail| {
+            if write {
+                leaf.mark_dirty(trail);
+            }
+            Ok(())
+        })
+    }
+
+    #[inline(always)]
+    fn walk_first<M: PhysMem + ?Sized>(
+        &self,
+        tables: &Tables<'_, M>,
+        first: &FirstStage,
+        address: Iova,
+        start: Option<Waypoint>,
+        judge: impl Fn(Page) -> Result<bool, FaultReason>,
+    ) -> Result<Found, PagingError> {
+        let mut fresh = Fresh::default();
+        let leaf = first_stage::walk(tables, first, address.0, start, &mut fresh, in_place)?;
+        let found = Found::of_first(&leaf);
+        self.settle(
+            tables.memory,
+            found,
+            Trail::default(),
+            judge,
+            |write, trail| leaf.mark(&fresh, write, trail),
+        )
+    }
+
+    /// On its own, so that the walks of one stage need not make room for what this one keeps.
+    #[inline(never)]
+    fn walk_nested<M: PhysMem + ?Sized>(
+        &self,
+        tables: &Tables<'_, M>,
+        first: &FirstStage,
+        second: &SecondStage,
+        address: Iova,
+        judge: impl Fn(Page) -> Result<bool, FaultReason>,
+    ) -> Result<Found, PagingError> {
+        let mut trail = Trail::default();
+        let nested = Through { tables, second };
+        let locate = |gpa, top| nested.locate(gpa, top, &mut trail);
+        let mut fresh = Fresh::default();
+        let outer = first_stage::walk(tables, first, address.0, None, &mut fresh, locate)?;
+        let gpa = outer.page.translate(address.0);
+        if beyond(tables.capabilities, second, gpa.0) {
+            return Err(FaultReason::NestedBeyondWidth.into());
+        }
+        let inner = second_stage::walk(tables, second, gpa.0, None, &mut trail)
+            .map_err(|error| self.codes.second_stage(error))?;
+        let found = Found::of_both(&outer, &inner, gpa);
+        self.settle(tables.memory, found, trail, judge, |write, trail| {
+            outer.mark(&fresh, write, trail)?;
+            if write {
+                inner.mark_dirty(trail);
+            }
+            Ok(())
+        })
     }
 
     /// Judges what was found, and sets the bits that `mark` adds to `trail`.

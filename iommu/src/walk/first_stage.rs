@@ -18,6 +18,10 @@ const EXTENDED_ACCESSED: u64 = FirstStageEntry::new()
     .with_extended_accessed(true)
     .into_bits();
 const DIRTY: u64 = FirstStageEntry::new().with_dirty(true).into_bits();
+/// The bit of an entry that takes a right away when it is set.
+const FORBIDDING: u64 = FirstStageEntry::new()
+    .with_execute_disable(true)
+    .into_bits();
 
 /// First-stage tables and how they are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,9 +189,16 @@ pub fn walk<M: PhysMem + ?Sized, P: Place>(
     mut locate: impl FnMut(Gpa, bool) -> Result<P, FaultReason>,
 ) -> Result<Leaf<P>, FaultReason> {
     let reserved = tables.capabilities.first_stage_reserved();
-    let (mut table, mut level, mut above) = match start {
+    let (mut table, mut level, from) = match start {
         Some(start) => (start.table(), start.level(), start.rights()),
         None => (stage.table, stage.levels, PageRights::ALL),
+    };
+    let accessed = stage.accessed();
+    // What all entries above grant, bit by bit: rights stack, so they are told apart once.
+    let mut granted = u64::MAX;
+    let rights = |granted: u64| {
+        let entry = FirstStageEntry::from_bits(granted ^ FORBIDDING);
+        from.and(stage.rights(entry))
     };
     loop {
         let top = level == stage.levels;
@@ -208,19 +219,22 @@ pub fn walk<M: PhysMem + ?Sized, P: Place>(
         if value & reserved.at(level, leaf) != 0 {
             return Err(FaultReason::FirstStageReserved);
         }
-        let rights = above.and(stage.rights(entry));
+        let above = granted;
+        granted &= value ^ FORBIDDING;
         if leaf {
-            let rights = rights.with_global(entry.global()).with_dirty(entry.dirty());
+            let rights_here = rights(granted)
+                .with_global(entry.global())
+                .with_dirty(entry.dirty());
             return Ok(Leaf {
-                page: Page::containing(entry.address().0, level, rights),
-                table: Waypoint::at(table, level, above),
+                page: Page::containing(entry.address().0, level, rights_here),
+                table: Waypoint::at(table, level, rights(above)),
                 entry: visit,
-                accessed: stage.accessed(),
+                accessed,
             });
         }
-        if value & stage.accessed() != stage.accessed() {
+        if value & accessed != accessed {
             fresh.0.push(visit);
         }
-        (table, level, above) = (entry.address(), level - 1, rights);
+        (table, level) = (entry.address(), level - 1);
     }
 }
