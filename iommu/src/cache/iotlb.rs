@@ -108,10 +108,15 @@ impl Iotlb {
     }
 
     /// Keeps `page`, which contains `address` and is a piece of a first-stage page of level `whole`, or all of it.
+    #[inline]
     pub(crate) fn insert(&self, stamp: Stamp, space: Space, address: Iova, page: Page, whole: u32) {
         let Some(size) = size_of(page.level()) else {
             return;
         };
+        if self.lines.sets() == 0 {
+            // No size is ever kept, so that none is looked for.
+            return;
+        }
         // Before the line is there, so that whoever drops sees it.
         if space.has_pasid() {
             let (word, bit) = self.domain_bit(DomainId(space.domain()));

@@ -132,6 +132,7 @@ impl<const TAG: usize, const VALUE: usize> Lines<TAG, VALUE> {
     }
 
     /// Keeps `value` for `tag`, unless something was dropped since `stamp` or another thread writes right now.
+    #[inline]
     pub(crate) fn insert(&self, stamp: Stamp, tag: &[u64; TAG], value: [u64; VALUE]) {
         let index = self.index(tag);
         let Some(set) = self.sets.get(index) else {

@@ -79,6 +79,7 @@ impl Paging<'_> {
     ///
     /// # Errors
     /// The stage that it enters has no such address.
+    #[inline]
     pub fn check_input(
         &self,
         capabilities: &Capabilities,

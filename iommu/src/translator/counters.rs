@@ -69,6 +69,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Counts a request that a walk through `stages` answered.
+    #[inline]
     pub(super) fn walked(&self, stages: &Stages) {
         let (counter, levels) = match stages {
             Stages::First(first) => (&self.first_stage_walks, first.levels),
