@@ -65,9 +65,18 @@ pub trait PhysMem: fmt::Debug + Send + Sync {
         current: u64,
         new: u64,
     ) -> Result<Result<u64, u64>, MemoryError>;
+
+    /// The memory itself if it is plain RAM: who reads several words in a row calls it directly.
+    fn as_ram(&self) -> Option<&Ram> {
+        None
+    }
 }
 
 impl PhysMem for Ram {
+    fn as_ram(&self) -> Option<&Ram> {
+        Some(self)
+    }
+
     fn read(&self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MemoryError> {
         self.read_slice(buf, gpa).map_err(|_| MemoryError(gpa))
     }
@@ -76,6 +85,7 @@ impl PhysMem for Ram {
         self.write_slice(buf, gpa).map_err(|_| MemoryError(gpa))
     }
 
+    #[inline]
     fn load_u64(&self, gpa: Gpa) -> Result<u64, MemoryError> {
         with_slice(self, gpa, 8, |slice| {
             slice
@@ -189,6 +199,7 @@ pub fn load_wide_entry<const WORDS: usize, M: PhysMem + ?Sized>(
 }
 
 /// Runs `access` on the `len` bytes at `gpa`, which must lie in one region.
+#[inline]
 fn with_slice<T>(
     ram: &Ram,
     gpa: Gpa,

@@ -19,6 +19,7 @@ mod dma;
 mod hit;
 mod invalidate;
 mod mode;
+mod page;
 
 pub use counters::TranslatorCounters;
 pub use mode::{InterruptMode, InterruptTable, RootPointer, TableMode};

@@ -12,26 +12,20 @@ use crate::ids::SourceId;
 use crate::request::{AddressType, Request, Translation};
 use crate::sync::Ordering;
 use crate::translate::context::{Context, Found, Route};
-use crate::translate::paging::{self, Codes, Paging, PagingError, Stages, update_failed};
+use crate::translate::paging::{Codes, Paging, Stages};
 use crate::translate::pasid::{self, Binding};
 use crate::translate::rights::Claim;
 use crate::translate::scalable::{self, ScalableContext};
 use crate::translate::{self, Blocked, context};
-use crate::walk::trail::Stage;
-use crate::walk::{Page, Tables, Waypoint};
-
-/// Times that a walk is done because an entry changed before its bits were set. Software that changes one table entry again
-/// and again while it is in use gets a fault. One walk reads at most 35 entries (five levels through five, and five more for
-/// the page), so that no tables make a request read more than 560 of them.
-const WALK_ATTEMPTS: u32 = 16;
+use crate::walk::Page;
 
 /// The stamps for what one request reads.
 pub(super) struct Stamps {
     context: Stamp,
     scalable_context: Stamp,
     binding: Stamp,
-    page: Stamp,
-    table: Stamp,
+    pub(super) page: Stamp,
+    pub(super) table: Stamp,
 }
 
 /// Where pages are looked for: by which tag in the caches, and in which tables else.
@@ -313,89 +307,5 @@ impl Translator {
         };
         let perms = claim.rights(page.rights()).unwrap_or_default();
         Ok(translate::answer(page, address, perms))
-    }
-
-    /// The page of `address`, which `judge` lets through and says whether it is to be written.
-    ///
-    /// A cached page that it does not let through is walked for again: rights may have been added meanwhile, and a fault is
-    /// always fresh. So is one that is to be written and is not known to be dirty.
-    pub(super) fn page(
-        &self,
-        target: &Target<'_>,
-        address: Iova,
-        stamps: &Stamps,
-        judge: impl Fn(Page) -> Result<bool, FaultReason>,
-    ) -> Result<Page, FaultReason> {
-        if let Some(page) = self.iotlb.get(target.space, address)
-            && let Ok(write) = judge(page)
-            && (page.rights().dirty() || !write)
-        {
-            self.tally.page_hits.add();
-            return Ok(page);
-        }
-        self.uncached_page(target, address, stamps, judge)
-    }
-
-    #[inline]
-    fn uncached_page(
-        &self,
-        target: &Target<'_>,
-        address: Iova,
-        stamps: &Stamps,
-        judge: impl Fn(Page) -> Result<bool, FaultReason>,
-    ) -> Result<Page, FaultReason> {
-        target.paging.check_input(&self.capabilities, address)?;
-        let page = self.walk(target, address, stamps, judge)?;
-        self.tally.walked(target.paging.stages);
-        Ok(page)
-    }
-
-    #[inline(never)]
-    fn walk(
-        &self,
-        target: &Target<'_>,
-        address: Iova,
-        stamps: &Stamps,
-        judge: impl Fn(Page) -> Result<bool, FaultReason>,
-    ) -> Result<Page, FaultReason> {
-        let known = self.tables.get(target.space, address);
-        let mut start = known.map(Waypoint::of_page);
-        let mut changed = Stage::First;
-        for _ in 0..WALK_ATTEMPTS {
-            let from = start.take();
-            let tables = Tables::new(&*self.memory, &self.capabilities);
-            let outcome = target.paging.walk(&tables, address, from, &judge);
-            self.tally.table_reads.add_many(tables.reads().into());
-            match outcome {
-                Ok(found) => {
-                    self.keep(target.space, address, stamps, &found, from);
-                    return Ok(found.page);
-                }
-                Err(PagingError::Changed(stage)) => changed = stage,
-                // Found through a cached table, which may have been replaced.
-                Err(PagingError::Fault(_)) if from.is_some() => {}
-                Err(PagingError::Fault(reason)) => return Err(reason),
-            }
-        }
-        Err(update_failed(changed))
-    }
-
-    fn keep(
-        &self,
-        space: Space,
-        address: Iova,
-        stamps: &Stamps,
-        found: &paging::Found,
-        from: Option<Waypoint>,
-    ) {
-        self.iotlb
-            .insert(stamps.page, space, address, found.page, found.whole);
-        if let Some(table) = found.table
-            && found.table != from
-        {
-            let table = table.as_page();
-            self.tables
-                .insert(stamps.table, space, address, table, table.level());
-        }
     }
 }
