@@ -81,12 +81,13 @@ impl Claim {
         if !self.privileged && !page.first_user() {
             return None;
         }
-        let unprotected = self.privileged && !self.rules.write_protect();
-        let kept_from = self.privileged && self.rules.smep() && page.first_user();
+        // Without branches: each of these is a bit at hand.
+        let unprotected = self.privileged & !self.rules.write_protect();
+        let kept_from = self.privileged & self.rules.smep() & page.first_user();
         Some(Perms {
             read: page.read(),
-            write: page.write() && (page.first_write() || unprotected),
-            execute: self.rules.execute() && page.execute() && page.first_execute() && !kept_from,
+            write: page.write() & (page.first_write() | unprotected),
+            execute: self.rules.execute() & page.execute() & page.first_execute() & !kept_from,
         })
     }
 
