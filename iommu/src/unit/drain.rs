@@ -6,10 +6,15 @@
 //! brings more than that waits for the end of the step and takes over, in the order of asking. So no thread processes more
 //! than a queue full of its own, a queue full of others', and one step. What a write brings is settled under the same hold
 //! of the state lock that stores the write: otherwise the drainer could have done it before it was counted.
+//!
+//! A follower may take long work to a thread of its own ([`crate::follow::Follower::defer`]), which no processor of the guest
+//! waits for. Once it did, everything that is queued is left to that thread without a limit, so that there is one such work
+//! at a time however often the guest writes.
 
 use super::{Shell, Unit};
 use crate::ats::Failures;
 use crate::counters::count;
+use crate::follow::is_short;
 use crate::invalidation::Invalidation;
 use crate::queue::{QueueError, QueueView, StepEnd, Wait};
 use crate::state::Outcome;
@@ -21,6 +26,8 @@ pub(super) struct Drainers {
     pub(super) count: u32,
     /// Descriptors that may still be left to the drainer; `None` while one hands over to the next.
     credit: Option<u32>,
+    /// The follower's thread is the drainer, or will be: everything is left to it. Set by whoever holds the role.
+    pub(super) deferred: bool,
 }
 
 /// What a thread has to do about the queue after a write.
@@ -39,6 +46,9 @@ impl Shell {
         let Some(view) = self.state.queue_view() else {
             return Duty::None;
         };
+        if self.drainers.deferred {
+            return Duty::None;
+        }
         if self.drainers.count == 0 {
             self.drainers.credit = Some(view.capacity());
         } else if let Some(credit) = &mut self.drainers.credit
@@ -55,18 +65,15 @@ impl Shell {
 impl Unit {
     /// Does what [`Shell::assign`] said, or leaves it to a thread that is made for it.
     pub(super) fn fulfil(&self, duty: Duty) {
-        if duty == Duty::Drain && !self.defer_drain() {
+        if duty == Duty::Drain {
             self.drain();
         }
     }
 
-    pub(super) fn drain(&self) {
+    fn drain(&self) {
         let _role = self.drainer_role.take();
-        {
-            // A successor starts with nothing left to it by others.
-            let shell = &mut *self.shell();
-            let capacity = shell.state.queue_view().map_or(0, |view| view.capacity());
-            shell.drainers.credit.get_or_insert(capacity);
+        if !self.begin_drain() || self.defer_drain() {
+            return;
         }
         loop {
             let _turn = self.turns.take();
@@ -76,6 +83,59 @@ impl Unit {
             }
             let shell = &mut *self.shell();
             if shell.drainers.count > 1 || shell.state.queue_view().is_none() {
+                shell.drainers.count -= 1;
+                shell.drainers.credit = None;
+                return;
+            }
+        }
+    }
+
+    /// Starts to drain, unless the follower's thread has come to do it.
+    fn begin_drain(&self) -> bool {
+        let shell = &mut *self.shell();
+        if shell.drainers.deferred {
+            shell.drainers.count -= 1;
+            return false;
+        }
+        // A successor starts with nothing left to it by others.
+        let capacity = shell.state.queue_view().map_or(0, |view| view.capacity());
+        shell.drainers.credit.get_or_insert(capacity);
+        true
+    }
+
+    /// Leaves the queue to the follower's thread, if it has one and the next step may be long. Returns whether it did, and
+    /// that thread is the drainer then instead of the caller, who holds the role.
+    fn defer_drain(&self) -> bool {
+        if self.following.follower().is_none() {
+            return false;
+        }
+        let view = self.shell().state.queue_view();
+        let step = view.map(|view| view.step(&self.capabilities, &*self.memory));
+        if step.is_none_or(|step| is_short(&step.invalidations)) {
+            return false;
+        }
+        // Said first, because the other thread may be done before this one goes on.
+        self.shell().drainers.deferred = true;
+        let taken = self.defer(Self::drain_deferred);
+        if !taken {
+            self.shell().drainers.deferred = false;
+        }
+        taken
+    }
+
+    /// Drains on the follower's thread, until nothing is queued. It needs no role, because whoever gets that meanwhile does
+    /// nothing; so a processor which was about to take over does not wait for a long step.
+    fn drain_deferred(&self) {
+        loop {
+            let _turn = self.turns.take();
+            let view = self.shell().state.queue_view();
+            if let Some(view) = view {
+                self.run_step(&view);
+            }
+            // What is queued from here on is settled by whoever queues it, under the same lock.
+            let shell = &mut *self.shell();
+            if shell.state.queue_view().is_none() {
+                shell.drainers.deferred = false;
                 shell.drainers.count -= 1;
                 shell.drainers.credit = None;
                 return;

@@ -9,7 +9,7 @@ use super::Unit;
 use crate::fault::Fault;
 use crate::follow::{
     Answer, Batch, Deferred, DeviceHandle, FollowError, FollowedDevice, FollowedStatus, Follower,
-    Guest, Roster, Unmet, is_short,
+    Guest, Roster, Unmet,
 };
 use crate::invalidation::Invalidation;
 use crate::rate_limit;
@@ -31,7 +31,7 @@ impl Following {
     }
 
     /// Who has to be told, if anybody.
-    fn follower(&self) -> Option<&Arc<dyn Follower>> {
+    pub(super) fn follower(&self) -> Option<&Arc<dyn Follower>> {
         let active = self.active.load(Ordering::Acquire);
         self.follower.get().filter(|_| active)
     }
@@ -100,22 +100,15 @@ impl Unit {
         self.fail(&faults);
     }
 
-    /// Leaves the queue to the follower's thread, if it has one and the next step may be long. Returns whether it did.
-    pub(super) fn defer_drain(&self) -> bool {
+    /// Leaves `work` to the follower's thread. Returns false when nobody took it.
+    pub(super) fn defer(&self, work: impl FnOnce(&Self) + Send + 'static) -> bool {
         let Some(follower) = self.following.follower() else {
             return false;
         };
-        let view = self.shell().state.queue_view();
-        let step = view.map(|view| view.step(&self.capabilities, &*self.memory));
-        if step.is_none_or(|step| is_short(&step.invalidations)) {
-            return false;
-        }
         let Some(unit) = self.this.upgrade() else {
             return false;
         };
-        follower
-            .defer(Deferred::new(move || unit.drain()))
-            .is_none()
+        follower.defer(Deferred::new(move || work(&unit))).is_none()
     }
 
     /// Tells what `named` changes, and returns when that is in effect.

@@ -2,6 +2,7 @@
 //! Long work that another thread does, and what may happen until it is done.
 
 use super::*;
+use std::sync::mpsc::channel;
 
 /// A device in domain 5 with tables at 0x3_0000, translation enabled, and a follower that defers.
 fn bed() -> Bed {
@@ -99,4 +100,116 @@ fn disabling_the_queue_does_deferred_work_first() {
     assert_eq!(bed.told().len(), 1);
     assert_eq!(bed.catch_up(), 1);
     assert_eq!((bed.told(), bench.r64(0x80)), (vec![], 0));
+}
+
+/// However often the guest writes while a long step lasts, one thread at most is asked to do what is queued.
+#[test]
+fn writes_behind_a_long_step_defer_nothing_more() {
+    let bed = bed();
+    let bench = &bed.bench;
+    let (arrived_tx, arrived) = channel();
+    let (proceed, proceed_rx) = channel();
+    *bed.notes.gate.lock().unwrap() = Some(Gate {
+        arrived: arrived_tx,
+        proceed: proceed_rx,
+    });
+    bench.submit(&[(0x0005_00e2, 0), wait(1)]);
+    let mut deferred = bed.deferred();
+    assert_eq!(deferred.len(), 1);
+    let deferred = deferred.remove(0);
+    // What else was deferred, and the drainers.
+    let more = thread::scope(|scope| {
+        scope.spawn(|| deferred.run());
+        arrived.recv().unwrap();
+        let mut tail = 2;
+        for write in 0..1000 {
+            if write % 5 == 0 {
+                bench.put(tail, 0x0005_00e2, 0);
+                tail += 1;
+            }
+            let (register, value) = [(0x88, 16 * tail), (0x34, 0)][write % 2];
+            bench.w32(register, u32::try_from(value).unwrap());
+        }
+        let (low, high) = wait(2);
+        bench.put(tail, low, high);
+        bench.w32(0x88, u32::try_from(16 * (tail + 1)).unwrap());
+        let state = (bed.deferred().len(), bench.unit.shell().drainers.count);
+        proceed.send(()).unwrap();
+        proceed.send(()).unwrap();
+        state
+    });
+    assert_eq!(more, (0, 1), "all is left to the same work");
+    assert_eq!((bench.r64(0x80), bench.memory32(STATUS)), (0xcb0, 2));
+    assert_eq!(bench.unit.counters().iotlb_invalidations, 201);
+    assert_eq!(bench.unit.shell().drainers.count, 0);
+    *bed.notes.gate.lock().unwrap() = None;
+    bench.put(0xcb, 0xd2, 0);
+    bench.w32(0x88, 0xcc0);
+    assert_eq!(bed.catch_up(), 1, "the next long step is deferred again");
+    assert_eq!(bench.r64(0x80), 0xcc0);
+}
+
+/// A follower with a thread of its own.
+#[derive(Debug)]
+struct Threaded(Sender<Deferred>);
+
+impl Follower for Threaded {
+    fn apply(&self, events: &[FollowEvent]) -> Answer {
+        Answer::done(events)
+    }
+
+    fn defer(&self, work: Deferred) -> Option<Deferred> {
+        self.0.send(work).err().map(|error| error.0)
+    }
+}
+
+/// Long and short steps from several threads: no status may be missing, and work that was deferred is one at a time.
+#[test]
+fn deferring_loses_no_status_of_several_submitters() {
+    const THREADS: u64 = 3;
+    const ROUNDS: u64 = 300;
+    let bench = Bench::with_queue();
+    let (work, deferred) = channel();
+    bench.unit.set_follower(Arc::new(Threaded(work))).unwrap();
+    let device = FollowedDevice {
+        handle: D,
+        requester: Arc::new(Requester::new(SourceId(DEVICE))),
+        pasids: None,
+    };
+    bench.unit.follow(device).unwrap();
+    let ring = Mutex::new(0);
+    let submit = |thread: u64, round: u64| {
+        let address = 0x2000 + 4 * thread;
+        {
+            let mut tail = ring.lock().unwrap();
+            // All contexts, or one page.
+            let long = (round + thread).is_multiple_of(3);
+            let (low, high) = if long { (0x11, 0) } else { (0x0005_00f2, 0) };
+            bench.put(*tail, low, high);
+            bench.put((*tail + 1) % 256, round << 32 | 0x25, address);
+            *tail = (*tail + 2) % 256;
+            bench.w32(0x88, u32::try_from(*tail * 16).unwrap());
+        }
+        (0..10_000_000).any(|_| {
+            thread::yield_now();
+            u64::from(bench.memory32(address)) == round
+        })
+    };
+    let unit = &bench.unit;
+    let seen = thread::scope(|scope| {
+        let submitters: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || (1..=ROUNDS).all(|round| submit(thread, round))))
+            .collect();
+        while !submitters.iter().all(|submitter| submitter.is_finished()) {
+            if let Ok(work) = deferred.try_recv() {
+                assert!(unit.shell().drainers.deferred);
+                work.run();
+            }
+            thread::yield_now();
+        }
+        submitters.into_iter().all(|one| one.join().unwrap())
+    });
+    assert!(seen, "the status of a wait is missing");
+    assert_eq!(bench.unit.counters().waits, THREADS * ROUNDS);
+    assert_eq!(bench.r64(0x80), bench.r64(0x88));
 }
