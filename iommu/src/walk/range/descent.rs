@@ -265,7 +265,8 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
     fn continued(&self, words: &[u64], gpa: Gpa, end: u64, level: u32) -> u64 {
         let (shift, step) = (shift_of(level), span(level));
         let mask = !self.walk.format.status_bits();
-        let first = (words[0] & mask) + step;
+        // Behind the last page that an address can name nothing follows, which `room` says.
+        let first = (words[0] & mask).wrapping_add(step);
         if words.get(1).is_none_or(|word| word & mask != first) {
             return 0;
         }

@@ -125,3 +125,35 @@ fn tables_may_change_between_slices() {
     ];
     assert_eq!(runs, expected);
 }
+
+/// The number of the last page that 52 bits name, with all ignored bits and XD above it, is followed by none: least of all
+/// by that of the first page.
+#[test]
+fn last_page_with_all_upper_bits_is_followed_by_none() {
+    let options = ScalableOptions {
+        base: LegacyOptions {
+            host_address_width: 52,
+            ..LegacyOptions::default()
+        },
+        ..ScalableOptions::default()
+    };
+    let capabilities = Capabilities::scalable(&options).unwrap();
+    let memory = FakeMem::new(1 << 20);
+    for (at, entry) in [
+        (0x1000, 0x2007),
+        (0x2000, 0x3007),
+        (0x3000, 0x4007),
+        (0x4000, 0xffff_ffff_ffff_f007),
+        (0x4008, 0x0000_0000_0000_0007),
+    ] {
+        memory.set(at, entry);
+    }
+    let range = range(0, 0xffff);
+    let mut walk = RangeWalk::first_stage(first(4), Rules::default(), false, &range);
+    let mut runs = Vec::new();
+    let progress = walk.advance(&memory, &capabilities, WalkBudget::UNLIMITED, &mut runs);
+    assert_eq!(progress, Progress::Done);
+    let pages = runs.iter().map(|run| (run.iova.0, run.gpa.0, run.len));
+    let expected = [(0, 0xf_ffff_ffff_f000, 0x1000), (0x1000, 0, 0x1000)];
+    assert!(pages.eq(expected), "{runs:x?}");
+}
