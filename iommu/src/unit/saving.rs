@@ -27,7 +27,6 @@ impl Unit {
         let turn = self.turns.take();
         let status = state.registers.global_status();
         self.translator.set_translation(state.translation(status));
-        self.follow_root(true);
         self.translator.set_interrupts(state.interrupt_mode(status));
         let duty = {
             let _page_queue = self.page_queue();
@@ -35,6 +34,8 @@ impl Unit {
             shell.state = state;
             shell.assign()
         };
+        // What the host cannot do becomes faults of the new state.
+        self.follow_root(true);
         count(&self.tally.restores);
         self.outputs.interrupts.interrupts_changed();
         drop(turn);

@@ -239,3 +239,21 @@ fn failure_while_nothing_is_translated_is_no_fault() {
     assert_eq!(bed.faults(), []);
     assert_eq!(bed.bench.unit.counters().follow.refused, 1);
 }
+
+/// What the host cannot do when a unit is restored is recorded where the guest can see it.
+#[test]
+fn attachment_that_is_refused_during_a_restore_faults_in_the_restored_state() {
+    let bed = Bed::legacy();
+    bed.context(DEVICE, 0x3_0001, 0x502);
+    bed.follow(D, DEVICE);
+    bed.enable();
+    let saved = bed.bench.unit.save();
+    bed.bench.w32(0x18, 0x0400_0000);
+    bed.told();
+    bed.judge(no_attachment);
+    bed.bench.unit.restore(&saved).unwrap();
+    assert_eq!(bed.told().len(), 2, "the device, and its tables");
+    assert_eq!(bed.bench.r32(0x34), 0x2, "PPF");
+    assert_eq!(record(&bed, 0), Some((u64::from(DEVICE), 0, 0x3, None)));
+    assert_eq!(bed.faults(), [(0x3, 1)]);
+}
