@@ -258,9 +258,13 @@ pub trait Follower: fmt::Debug + Send + Sync {
     /// except to read registers.
     fn apply(&self, events: &[FollowEvent]) -> Answer;
 
-    /// Takes over work that may be long, because whole tables are named, from the thread that wrote the tail of the queue:
-    /// a processor of the guest. It must be run soon, on another thread and outside [`Follower::apply`], which it calls. Work
-    /// that is given back is done at once; by default all of it.
+    /// Takes over a step of the queue that may be long, because whole tables are named, and what is queued behind it, from the
+    /// thread that wrote the tail: a processor of the guest. It must be run soon, on another thread and outside
+    /// [`Follower::apply`], which it calls; until it ends no other work comes. What is given back is done at once by the
+    /// caller; by default everything.
+    ///
+    /// Called during an operation of the unit, for whose end the work waits: so it must not wait for the work, nor call the
+    /// unit, except to read registers.
     fn defer(&self, work: Deferred) -> Option<Deferred> {
         Some(work)
     }

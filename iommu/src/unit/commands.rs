@@ -46,7 +46,7 @@ impl Unit {
     }
 
     /// Processes what is queued if `command` disables the queue: at most a queue full, so that a guest which goes on
-    /// queueing does not hold up its own command.
+    /// queueing does not hold up its own command. None of it is deferred, because the command has to wait for it.
     fn finish_queue_before(&self, command: GlobalCommand) {
         let mut left = None;
         loop {
@@ -62,7 +62,9 @@ impl Unit {
             if budget == 0 {
                 return;
             }
-            left = Some(budget.saturating_sub(self.run_step(&view)));
+            let step = self.step_of(&view);
+            self.run_step(&step);
+            left = Some(budget.saturating_sub(step.descriptors));
         }
     }
 

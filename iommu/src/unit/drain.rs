@@ -7,16 +7,16 @@
 //! than a queue full of its own, a queue full of others', and one step. What a write brings is settled under the same hold
 //! of the state lock that stores the write: otherwise the drainer could have done it before it was counted.
 //!
-//! A follower may take long work to a thread of its own ([`crate::follow::Follower::defer`]), which no processor of the guest
-//! waits for. Once it did, everything that is queued is left to that thread without a limit, so that there is one such work
-//! at a time however often the guest writes.
+//! A follower may take a step that may be long to a thread of its own ([`crate::follow::Follower::defer`]), which no writer of
+//! the tail waits for. Once it did, everything that is queued is left to that thread without a limit, so that there is one
+//! such work at a time however often the guest writes.
 
 use super::{Shell, Unit};
 use crate::ats::Failures;
 use crate::counters::count;
 use crate::follow::is_short;
 use crate::invalidation::Invalidation;
-use crate::queue::{QueueError, QueueView, StepEnd, Wait};
+use crate::queue::{QueueError, QueueStep, QueueView, StepEnd, Wait};
 use crate::state::Outcome;
 
 /// Who drains the queue.
@@ -72,14 +72,16 @@ impl Unit {
 
     fn drain(&self) {
         let _role = self.drainer_role.take();
-        if !self.begin_drain() || self.defer_drain() {
+        if !self.begin_drain() {
             return;
         }
         loop {
             let _turn = self.turns.take();
-            let view = self.shell().state.queue_view();
-            if let Some(view) = view {
-                self.run_step(&view);
+            if let Some(step) = self.next_step() {
+                if self.defer_drain(&step) {
+                    return;
+                }
+                self.run_step(&step);
             }
             let shell = &mut *self.shell();
             if shell.drainers.count > 1 || shell.state.queue_view().is_none() {
@@ -103,15 +105,10 @@ impl Unit {
         true
     }
 
-    /// Leaves the queue to the follower's thread, if it has one and the next step may be long. Returns whether it did, and
-    /// that thread is the drainer then instead of the caller, who holds the role.
-    fn defer_drain(&self) -> bool {
-        if self.following.follower().is_none() {
-            return false;
-        }
-        let view = self.shell().state.queue_view();
-        let step = view.map(|view| view.step(&self.capabilities, &*self.memory));
-        if step.is_none_or(|step| is_short(&step.invalidations)) {
+    /// Leaves `step`, which comes next, and all behind it to the follower's thread, if there is one and the step may be long.
+    /// Returns whether it did, and that thread is the drainer then instead of the caller, who holds the role and the turn.
+    fn defer_drain(&self, step: &QueueStep) -> bool {
+        if self.following.follower().is_none() || is_short(&step.invalidations) {
             return false;
         }
         // Said first, because the other thread may be done before this one goes on.
@@ -128,9 +125,8 @@ impl Unit {
     fn drain_deferred(&self) {
         loop {
             let _turn = self.turns.take();
-            let view = self.shell().state.queue_view();
-            if let Some(view) = view {
-                self.run_step(&view);
+            if let Some(step) = self.next_step() {
+                self.run_step(&step);
             }
             // What is queued from here on is settled by whoever queues it, under the same lock.
             let shell = &mut *self.shell();
@@ -143,11 +139,21 @@ impl Unit {
         }
     }
 
-    /// Takes one step of the queue, during a turn, and returns how many descriptors it consumed.
+    /// What comes next, if anything is queued.
+    fn next_step(&self) -> Option<QueueStep> {
+        let view = self.shell().state.queue_view()?;
+        Some(self.step_of(&view))
+    }
+
+    /// The next step of a queue.
+    pub(super) fn step_of(&self, view: &QueueView) -> QueueStep {
+        view.step(&self.capabilities, &*self.memory)
+    }
+
+    /// Takes one step of the queue, during the turn in which it was read.
     ///
     /// A device that did not answer aborts the wait which ends the step: its status is never written.
-    pub(super) fn run_step(&self, view: &QueueView) -> u32 {
-        let step = view.step(&self.capabilities, &*self.memory);
+    pub(super) fn run_step(&self, step: &QueueStep) {
         let failures = self.invalidate(&step.invalidations);
         for &response in &step.responses {
             count(&self.tally.page_responses);
@@ -172,7 +178,6 @@ impl Unit {
                 self.complete(&wait, at);
             }
         }
-        step.descriptors
     }
 
     /// Completes the wait descriptor that stands at `at`. The head is behind it already, because software may use the

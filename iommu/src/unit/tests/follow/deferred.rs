@@ -56,6 +56,19 @@ fn long_step_is_left_to_another_thread() {
 }
 
 #[test]
+fn long_step_behind_a_short_one_is_left_to_another_thread() {
+    let bed = bed();
+    let bench = &bed.bench;
+    bench.submit(&[(0x0005_00f2, 0x5000), wait(1), (0x11, 0), wait(2)]);
+    assert_eq!((bench.r64(0x80), bench.memory32(STATUS)), (0x20, 1));
+    let page = invalidated(5, None, (0x5000, 0x5fff), false);
+    assert_eq!(bed.told(), [page]);
+    assert_eq!(bed.catch_up(), 1);
+    assert_eq!((bench.r64(0x80), bench.memory32(STATUS)), (0x40, 2));
+    assert_eq!(bench.unit.shell().drainers.count, 0);
+}
+
+#[test]
 fn short_step_is_done_at_once() {
     let bed = bed();
     // 2^12 pages, in one or in two; interrupt entries concern no follower.
