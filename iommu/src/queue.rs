@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The invalidation queue: what to do next, as a pure function of a view of the queue and of guest memory.
 //!
-//! A [`QueueStep`] is a run of descriptors up to and including the next wait descriptor. Whoever drains the queue applies
-//! its invalidations and delivers its responses with no lock held, then moves the head, then completes the wait. One step reads at most
-//! [`STEP_DESCRIPTORS`] descriptors. An error consumes nothing: the head stays at the descriptor in question, after
+//! A [`QueueStep`] is a run of descriptors up to and including the next wait descriptor. Whoever drains the queue applies its
+//! invalidations and delivers its responses with no lock held, then moves the head, then completes the wait. One step reads
+//! at most [`STEP_DESCRIPTORS`] descriptors. An error consumes nothing: the head stays at the descriptor in question, after
 //! everything before it has been applied.
 
 mod decode;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One remapping unit as the machine sees it: the thin shell of locks around the pure parts.
 //!
-//! Two locks. The state lock protects the architectural state; it is held for microseconds, never while something outside
-//! is called. The turn serialises whatever has effects (commands, register-based invalidations, steps of the queue, reset)
-//! and is granted in the order of asking; its holder takes the state lock only in between. Who drains the queue holds the
-//! drainer role around its turns. The page queue lock keeps one page request at a time on its way into memory. Order: role,
-//! turn, page queue, state. A register read takes the state lock only. Messages, notices and what devices are asked go out
-//! with the state lock free, some of them during a turn, so whoever receives them must not write the registers.
+//! Two locks carry the design. The state lock protects the architectural state; it is held for microseconds, never while
+//! something outside is called. The turn serialises whatever has effects (commands, register-based invalidations, steps of the
+//! queue, reset) and is granted in the order of asking; its holder takes the state lock only in between. Beside them, who
+//! drains the queue holds the drainer role around its turns, the page queue lock keeps one page request at a time on its way
+//! into memory, and the roster lock protects what was told of followed devices; it is held while their entries are read, never
+//! while the follower works. Order: role, turn, then page queue or roster, state. A register read takes the state lock only.
+//! Messages, notices and what devices are asked go out with the state lock free, some of them during a turn, so whoever
+//! receives them must not write the registers.
 
 mod commands;
 mod drain;
@@ -135,8 +137,8 @@ impl Unit {
     /// Writes the registers from byte `offset` on: 4 or 8 bytes, aligned to their number. Anything else is ignored.
     ///
     /// Returns when what was commanded has been done, except that a tail which is written while another thread drains the
-    /// queue is left to that thread, and that a follower may [defer](crate::follow::Follower::defer) long work. One write processes at most two queues full of descriptors and one step more, however
-    /// the guest moves the tail meanwhile.
+    /// queue is left to that thread, and that a follower may [defer](crate::follow::Follower::defer) long work. One write
+    /// processes at most two queues full of descriptors and one step more, however the guest moves the tail meanwhile.
     pub fn write(&self, offset: u64, data: &[u8]) {
         let Some(offset) = self.checked_offset(offset, data.len()) else {
             return;

@@ -2,8 +2,8 @@
 //! Following devices: the shell around [`crate::follow`].
 //!
 //! What is told is worked out and told during a turn, so that the follower hears of one thing after the other, and of a
-//! device that arrives late before the next invalidation. The roster's lock comes after the turn and is not held while the
-//! follower works.
+//! device that arrives late before the next invalidation. The roster's lock comes after the turn. It is held while entries of
+//! followed devices are read, up to whole PASID directories, and not while the follower works.
 
 use super::Unit;
 use crate::fault::Fault;
@@ -81,7 +81,8 @@ impl Unit {
             .store(!roster.is_empty(), Ordering::Release);
     }
 
-    /// What was told of each followed device. Waits for no one.
+    /// What was told of each followed device. Does not wait for the follower, but for entries that are being read, which may
+    /// be a whole PASID directory for each device.
     #[must_use]
     pub fn followed(&self) -> Vec<FollowedStatus> {
         self.following.roster().status()
