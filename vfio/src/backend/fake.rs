@@ -20,7 +20,7 @@ use crate::ram::HostVa;
 use crate::run::Run;
 use iommu::address::{Iova, IovaRange};
 use iommu::follow::DeviceHandle;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One call, as it was made.
@@ -138,6 +138,7 @@ struct State {
     endpoints: BTreeMap<Endpoint, Attached>,
     reserved: BTreeMap<DeviceHandle, IovaRange>,
     beyond: BTreeMap<DeviceHandle, IovaRange>,
+    closed: BTreeSet<DeviceHandle>,
     log: Vec<Logged>,
     injections: Vec<Injection>,
 }
@@ -168,10 +169,21 @@ impl FakeBackend {
     /// Opens a device. Where endpoints cannot move it comes with a table of its own, and is attached to it for good.
     pub fn open(&self, device: DeviceHandle) {
         let mut state = self.state();
+        state.closed.remove(&device);
         if !self.options.features.can_move {
             let table = state.add_table(&self.options);
             state.put(device, table);
         }
+    }
+
+    /// Closes a device: nothing of it is attached any more, and its name is unknown until it is opened again.
+    pub fn close(&self, device: DeviceHandle) {
+        let mut state = self.state();
+        state.closed.insert(device);
+        state.fixed.remove(&device);
+        state
+            .endpoints
+            .retain(|endpoint, _| endpoint.device != device);
     }
 
     /// Opens a device of the same group as `other`: both share a table for good.
@@ -299,7 +311,7 @@ impl State {
     }
 
     fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
-        if !self.tables.contains_key(&table) {
+        if !self.tables.contains_key(&table) || self.closed.contains(&endpoint.device) {
             return Err(HostError::NotFound);
         }
         let before = self.endpoints.get_mut(&endpoint);

@@ -27,6 +27,8 @@ pub struct Member {
     pub place: Option<TableId>,
     /// The host did not do what the guest says.
     pub refused: Option<HostError>,
+    /// The device left the machine: nothing is kept of it once it is detached.
+    pub gone: bool,
 }
 
 impl State {
@@ -39,11 +41,13 @@ impl State {
             table: None,
             place: place.filter(|_| endpoint.pasid.is_none()),
             refused: None,
+            gone: false,
         });
         self.tags.remove(member.unit, member.wants);
         member.unit = unit;
         member.wants = wants;
         member.refused = None;
+        member.gone = false;
         self.tags.add(unit, wants);
         self.touched.insert(endpoint);
     }
@@ -185,12 +189,15 @@ impl State {
 
     /// Attaches an endpoint to its table, or detaches it where there is none that may be used.
     pub fn position(&mut self, endpoint: Endpoint) {
-        let Some(member) = self.members.get(&endpoint).copied() else {
-            return;
-        };
         if !self.host.features().can_move {
             return;
         }
+        if self.restless.contains(&endpoint) {
+            self.detach_again(endpoint);
+        }
+        let Some(member) = self.members.get(&endpoint).copied() else {
+            return;
+        };
         let usable = |id: &TableId| {
             self.tables
                 .get(id)
@@ -218,9 +225,23 @@ impl State {
         }
     }
 
+    /// What is known of an endpoint that was not detached may be wrong: its device may have been closed, and another one opened
+    /// by the same name. So it is detached, which is no error then, before anything is concluded from its place.
+    fn detach_again(&mut self, endpoint: Endpoint) {
+        let place = self.members.get(&endpoint).and_then(|member| member.place);
+        let place = self.detach(endpoint, place);
+        if let Some(member) = self.members.get_mut(&endpoint) {
+            member.place = place;
+        }
+    }
+
     /// Detaches an endpoint from `place`, now or, if the host refuses, with one of the next batches; returns where it is.
     fn detach(&mut self, endpoint: Endpoint, place: Option<TableId>) -> Option<TableId> {
-        if self.host.detach(endpoint).is_ok() {
+        // A device that the host does not know was closed, and goes through nothing.
+        if matches!(
+            self.host.detach(endpoint),
+            Ok(()) | Err(HostError::NotFound)
+        ) {
             self.restless.remove(&endpoint);
             return None;
         }
@@ -240,7 +261,7 @@ impl State {
     /// Forgets an endpoint that is gone for good.
     pub fn prune(&mut self, endpoint: Endpoint) {
         let gone = self.members.get(&endpoint).is_some_and(|member| {
-            endpoint.pasid.is_some()
+            (endpoint.pasid.is_some() || member.gone)
                 && member.wants == Attachment::Blocked
                 && member.place.is_none()
         });
@@ -292,6 +313,9 @@ impl State {
         for endpoint in endpoints {
             if let Some(member) = self.members.get(&endpoint).copied() {
                 self.want(member.unit, endpoint, Attachment::Blocked);
+            }
+            if let Some(member) = self.members.get_mut(&endpoint) {
+                member.gone = true;
             }
         }
     }

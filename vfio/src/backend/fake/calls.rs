@@ -113,10 +113,12 @@ impl Backend for FakeBackend {
     fn detach(&mut self, endpoint: Endpoint) -> Result<(), HostError> {
         let mut state = self.state();
         let call = Call::Detach(endpoint);
-        let result = if self.options.features.can_move {
-            state.injected(&call)
-        } else {
+        let result = if !self.options.features.can_move {
             Err(HostError::Unsupported)
+        } else if state.closed.contains(&endpoint.device) {
+            Err(HostError::NotFound)
+        } else {
+            state.injected(&call)
         };
         if result.is_ok() {
             state.endpoints.remove(&endpoint);

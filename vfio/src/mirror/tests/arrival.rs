@@ -2,7 +2,8 @@
 //! Devices that come, move and go while the guest's tables are full.
 
 use super::rig::*;
-use crate::backend::fake::Call;
+use crate::backend::HostError;
+use crate::backend::fake::{Call, CallKind, Injection};
 use iommu::follow::{Attachment, DeviceHandle, FollowEvent};
 
 #[test]
@@ -160,6 +161,58 @@ fn device_that_leaves_takes_its_table_along() {
         rig.attach(A, rig.domain(1, root));
         assert_eq!(rig.pages(A), rig.expected(root, 0..8));
     }
+}
+
+/// A host on which A goes through tables with one page and could be detached neither when it left nor later, until it was
+/// closed.
+fn left_attached_and_closed() -> (Rig, u64) {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map(root, 0, 0x5000, RW);
+    rig.attached(root);
+    rig.host
+        .inject(Injection::always(CallKind::Detach, HostError::Io));
+    rig.mirror.forget(A);
+    assert_eq!(rig.reached(A), [], "its table was emptied at least");
+    rig.host.close(A);
+    rig.host.heal();
+    (rig, root)
+}
+
+#[test]
+fn closed_device_that_was_not_detached_keeps_no_table() {
+    let (rig, _) = left_attached_and_closed();
+    rig.tell(domain_invalidated(77));
+    assert_eq!(rig.mirror.tables(), []);
+    let _ = rig.host.take_log();
+    rig.tell(domain_invalidated(77));
+    assert_eq!(rig.host.take_log(), [], "nothing is left to be tried");
+}
+
+#[test]
+fn device_that_takes_over_a_name_takes_over_no_place() {
+    let (rig, root) = left_attached_and_closed();
+    rig.host.open(A);
+    rig.attach(A, rig.domain(1, root));
+    assert_eq!(rig.pages(A), rig.expected(root, 0..8));
+    assert_eq!(rig.mirror.tables().len(), 1);
+}
+
+#[test]
+fn device_that_takes_over_a_name_is_attached_to_the_table_that_the_other_one_was_left_on() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map(root, 0, 0x5000, RW);
+    rig.attached(root);
+    rig.attach(B, rig.domain(1, root));
+    rig.host
+        .inject(Injection::always(CallKind::Detach, HostError::Io));
+    rig.mirror.forget(A);
+    rig.host.close(A);
+    rig.host.heal();
+    rig.host.open(A);
+    rig.attach(A, rig.domain(1, root));
+    assert_eq!(rig.table_of(A), rig.table_of(B));
 }
 
 #[test]
