@@ -3,6 +3,7 @@
 
 use iommu::follow::Deferred;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -21,7 +22,7 @@ impl Worker {
         let (work, queue) = channel();
         let thread = thread::Builder::new()
             .name("mirror".to_owned())
-            .spawn(move || run(&queue))?;
+            .spawn(move || run(works(queue)))?;
         Ok(Self {
             work: Mutex::new(Some(work)),
             thread: Some(thread),
@@ -41,9 +42,19 @@ impl Worker {
     }
 }
 
-fn run(queue: &Receiver<Deferred>) {
-    while let Ok(work) = queue.recv() {
-        work.run();
+fn works(queue: Receiver<Deferred>) -> impl Iterator<Item = impl FnOnce()> {
+    queue.into_iter().map(|work| move || work.run())
+}
+
+/// Does one thing after the other. One that panics costs no other: units wait for theirs.
+fn run(works: impl Iterator<Item = impl FnOnce()>) {
+    for work in works {
+        // What it shares with others is behind locks that are taken whether or not somebody panicked.
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            tracing::error!(
+                "work of a unit panicked, which is a bug of ours; the unit's queue may stand still"
+            );
+        }
     }
 }
 
@@ -58,5 +69,25 @@ impl Drop for Worker {
         {
             tracing::error!("the mirror's thread panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn work_that_panics_does_not_take_the_others_along() {
+        let done = AtomicU32::new(0);
+        let work = |n: u32| {
+            let done = &done;
+            move || {
+                assert_ne!(n, 1, "this one panics, as it should");
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        run([0, 1, 2, 3].into_iter().map(work));
+        assert_eq!(done.into_inner(), 3);
     }
 }
