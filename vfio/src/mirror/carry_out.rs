@@ -124,6 +124,8 @@ impl Hands<'_> {
         let host = host.ok_or(HostError::Unpinnable)?;
         self.host.map(table.id, run, host)?;
         if table.ledger.insert(run).is_err() {
+            // The host took what the ledger says is there already: one of the two is wrong about more than this run.
+            self.quarantine(table, HostError::Mismatch);
             return Err(HostError::Mismatch);
         }
         Ok(())
@@ -160,5 +162,50 @@ impl Hands<'_> {
                 table.lacks.add(row.run.iova, error);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::fake::{FakeBackend, FakeOptions};
+    use crate::mirror::content::Content;
+    use crate::ram::{HostVa, RamRegion};
+    use crate::run::Rights;
+    use iommu::address::Iova;
+    use iommu::capabilities::{Capabilities, LegacyOptions};
+    use vm_memory::GuestAddress;
+
+    #[test]
+    fn table_is_out_of_use_when_the_host_maps_what_it_was_thought_to_have() {
+        let mut backend = FakeBackend::new(FakeOptions::iommufd());
+        let id = backend.create_table().unwrap();
+        let limits = backend.limits(id).unwrap();
+        let capabilities = Capabilities::legacy(&LegacyOptions::default()).unwrap();
+        let mut table = HostTable::new(id, Content::Nothing, capabilities, limits, true);
+        let run = Run {
+            iova: IovaRange::from_len(Iova(0), 0x1000).unwrap(),
+            gpa: GuestAddress(0x5000),
+            rights: Rights::ReadWrite,
+        };
+        table.ledger.insert(&run).unwrap();
+        let region = RamRegion {
+            gpa: GuestAddress(0),
+            len: 0x10_0000,
+            host: HostVa(0x7000_0000_0000),
+        };
+        let mut hands = Hands {
+            host: &mut Host::new(Box::new(backend.clone())),
+            ram: &RamMap::new(vec![region]).unwrap(),
+            compaction: false,
+        };
+        let plan = Plan {
+            added: vec![run],
+            ..Plan::default()
+        };
+        hands.carry_out(&mut table, &plan);
+        assert_eq!(backend.mappings(id).unwrap().len(), 1);
+        assert_eq!(table.trouble, Some(Trouble::Unclean));
     }
 }
