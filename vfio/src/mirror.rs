@@ -84,6 +84,8 @@ struct State {
     members: BTreeMap<Endpoint, Member>,
     tags: Tags,
     tables: BTreeMap<TableId, HostTable>,
+    /// A table that serves nothing yet and that the host did not take back.
+    spare: Option<TableId>,
     contents: BTreeMap<Content, BTreeSet<TableId>>,
     /// Ranges to be synchronised.
     dirty: BTreeMap<Content, RangeSet>,
@@ -113,6 +115,7 @@ impl Mirror {
             members: BTreeMap::new(),
             tags: Tags::default(),
             tables: BTreeMap::new(),
+            spare: None,
             contents: BTreeMap::new(),
             dirty: BTreeMap::new(),
             touched: BTreeSet::new(),

@@ -30,6 +30,8 @@ pub enum Call {
     Create(TableId),
     /// A table was given up.
     Destroy(TableId),
+    /// What a table can hold was asked; not logged, since it changes nothing.
+    Limits(TableId),
     /// A run was mapped, from this process's memory.
     Map(TableId, Run, HostVa),
     /// A range was removed.

@@ -8,7 +8,7 @@
 use super::State;
 use super::content::{Content, UnitId};
 use super::table::{HostTable, Trouble};
-use crate::backend::{Endpoint, HostError, TableId};
+use crate::backend::{Endpoint, HostError, Limits, TableId};
 use iommu::address::IovaRange;
 use iommu::capabilities::Capabilities;
 use iommu::follow::{Attachment, DeviceHandle};
@@ -118,11 +118,7 @@ impl State {
             return Ok(*id);
         }
         let capabilities = self.capabilities_of(unit)?;
-        let id = self.host.create_table()?;
-        let limits = self.host.limits(id).inspect_err(|_| {
-            // It is empty and nothing is attached; if it stays, it does no harm.
-            let _ = self.host.destroy_table(id);
-        })?;
+        let (id, limits) = self.new_table()?;
         let joining = self.host.features().can_cut;
         let table = HostTable::new(id, content, capabilities, limits, joining);
         self.add_table(table);
@@ -131,6 +127,20 @@ impl State {
             .or_default()
             .insert(IovaRange::ALL);
         Ok(id)
+    }
+
+    /// An empty table and what it can hold. One of which the host does not say that is kept for the next time if the host does
+    /// not take it back either: a guest that tries again and again costs one table.
+    fn new_table(&mut self) -> Result<(TableId, Limits), HostError> {
+        let id = match self.spare.take() {
+            Some(id) => id,
+            None => self.host.create_table()?,
+        };
+        let limits = self.host.limits(id);
+        if limits.is_err() && self.host.destroy_table(id).is_err() {
+            self.spare = Some(id);
+        }
+        Ok((id, limits?))
     }
 
     /// Readies a table for an endpoint before anything is mapped for it, so that what the two can do together is known.

@@ -59,7 +59,8 @@ impl Backend for FakeBackend {
     }
 
     fn limits(&mut self, table: TableId) -> Result<Limits, HostError> {
-        let state = self.state();
+        let mut state = self.state();
+        state.injected(&Call::Limits(table))?;
         let table = state.tables.get(&table).ok_or(HostError::NotFound)?;
         Ok(table.limits().clone())
     }

@@ -12,6 +12,8 @@ pub enum CallKind {
     Create,
     /// Giving up a table.
     Destroy,
+    /// Saying what a table can hold.
+    Limits,
     /// Mapping.
     Map,
     /// Removing, in whatever way.
@@ -70,6 +72,7 @@ impl Injection {
         let (kind, range) = match call {
             Call::Create(_) => (CallKind::Create, IovaRange::ALL),
             Call::Destroy(_) => (CallKind::Destroy, IovaRange::ALL),
+            Call::Limits(_) => (CallKind::Limits, IovaRange::ALL),
             Call::Map(_, run, _) => (CallKind::Map, run.iova),
             Call::Unmap(_, range) | Call::CutOut(_, range) => (CallKind::Remove, *range),
             Call::UnmapAll(_) => (CallKind::Remove, IovaRange::ALL),

@@ -274,6 +274,30 @@ fn table_that_cannot_be_made_refuses_the_attachment() {
 }
 
 #[test]
+fn table_that_is_neither_usable_nor_taken_back_is_the_only_one_however_often_the_guest_tries() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map(root, 0, 0x5000, RW);
+    let before = rig.host.tables().len();
+    for kind in [CallKind::Limits, CallKind::Destroy] {
+        rig.host.inject(Injection::always(kind, HostError::Io));
+    }
+    let event = FollowEvent::Attach {
+        device: A,
+        to: rig.domain(1, root),
+    };
+    for _ in 0..3 {
+        let answer = rig.unit.apply(&[event]);
+        assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
+    }
+    assert_eq!(rig.host.tables().len(), before + 1);
+    rig.host.heal();
+    rig.tell(event);
+    assert_eq!(rig.pages(A), rig.expected(root, 0..8));
+    assert_eq!(rig.host.tables().len(), before + 1);
+}
+
+#[test]
 fn device_that_cannot_be_detached_finds_its_table_empty() {
     let mut rig = Rig::iommufd();
     let root = rig.table();
