@@ -26,6 +26,7 @@ mod cluster;
 mod content;
 mod histogram;
 mod host;
+mod news;
 mod place;
 mod range_set;
 mod stats;
@@ -37,6 +38,7 @@ mod worker;
 pub use budget::{Budget, Options};
 pub use content::{Content, UnitId};
 pub use histogram::Histogram;
+pub use news::Listener;
 pub use range_set::RangeSet;
 pub use stats::{Dropped, HostCalls, Refusals, Stats, TableStatus};
 pub use wanted::{INTERRUPT_WINDOW, Wanted};
@@ -55,7 +57,7 @@ use iommu::memory::PhysMem;
 use place::Member;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use table::{HostTable, Trouble};
 use worker::Worker;
 
@@ -95,6 +97,8 @@ struct State {
     restless: BTreeSet<Endpoint>,
     /// Devices of which a fault was told.
     faulted: BTreeSet<DeviceHandle>,
+    /// Who hears of devices of a unit what none of its events brought about.
+    listeners: BTreeMap<UnitId, Weak<dyn Listener>>,
 }
 
 impl Mirror {
@@ -121,6 +125,7 @@ impl Mirror {
             touched: BTreeSet::new(),
             restless: BTreeSet::new(),
             faulted: BTreeSet::new(),
+            listeners: BTreeMap::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -139,7 +144,8 @@ impl Mirror {
         })
     }
 
-    /// What a unit with `capabilities` is to tell its events. Device handles are unique over all units.
+    /// What a unit with `capabilities` is to tell its events. Where there are several units, each is to [`Mirror::listen`] as
+    /// well, because they share tables. Device handles are unique over all units.
     #[must_use]
     pub fn follower(&self, unit: UnitId, capabilities: Capabilities) -> Arc<dyn Follower> {
         self.state().units.insert(unit, capabilities);
@@ -152,7 +158,8 @@ impl Mirror {
     /// Takes a device off whatever it goes through, because it leaves the machine: after its unit has stopped following it,
     /// and before the backend closes it.
     pub fn forget(&self, device: DeviceHandle) {
-        let state = &mut *self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         state.forget(device);
         state.carry_out();
         state.drop_fixed(device);
@@ -161,6 +168,9 @@ impl Mirror {
             endpoint.device != device || restless.contains(endpoint) && member.place.is_some()
         });
         state.faulted.remove(&device);
+        let news = state.news(None);
+        drop(guard);
+        self.tell(news);
     }
 
     /// What was done so far.
@@ -202,7 +212,11 @@ impl Follower for UnitFollower {
             .map(|event| state.note(self.unit, event))
             .collect();
         state.carry_out();
-        state.answer(events, &named, self.unit)
+        let answer = state.answer(events, &named, self.unit);
+        let news = state.news(Some(self.unit));
+        drop(state);
+        self.mirror.tell(news);
+        answer
     }
 
     fn defer(&self, work: Deferred) -> Option<Deferred> {

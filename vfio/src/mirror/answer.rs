@@ -58,7 +58,7 @@ impl State {
     }
 
     /// What an endpoint lacks.
-    fn unmet_of(&self, device: DeviceHandle, pasid: Option<Pasid>) -> Vec<Unmet> {
+    pub fn unmet_of(&self, device: DeviceHandle, pasid: Option<Pasid>) -> Vec<Unmet> {
         let endpoint = Endpoint { device, pasid };
         let Some(member) = self.members.get(&endpoint) else {
             return Vec::new();

@@ -6,6 +6,7 @@ mod budgets;
 mod following;
 mod guest;
 mod limits;
+mod news;
 mod properties;
 mod refusals;
 mod rig;
