@@ -155,8 +155,15 @@ impl Mirror {
         })
     }
 
-    /// Takes a device off whatever it goes through, because it leaves the machine: after its unit has stopped following it,
-    /// and before the backend closes it.
+    /// Takes a device off whatever it goes through, because it leaves the machine. The order is binding:
+    ///
+    /// 1. The function is stopped: bus mastering off, or a reset of it.
+    /// 2. Its unit stops following it (`Unit::unfollow`).
+    /// 3. This.
+    /// 4. The backend closes it.
+    ///
+    /// Between 2 and 3 nobody tells of the device any more, although it still goes through its table: an invalidation of the
+    /// guest may be done while what it takes away is mapped for the device. So nothing may come from it by then.
     pub fn forget(&self, device: DeviceHandle) {
         let mut guard = self.state();
         let state = &mut *guard;

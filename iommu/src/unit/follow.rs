@@ -72,6 +72,9 @@ impl Unit {
 
     /// Follows a device no longer: no event names it once this returns. Waits for the operation that is under way. Not to be
     /// called by the follower.
+    ///
+    /// The device must be unable to issue requests by then (bus mastering off, or reset): the follower may still translate
+    /// for it until it is told to let go of it, by a way of its own, and invalidations done in between do not wait for that.
     pub fn unfollow(&self, device: DeviceHandle) {
         let _turn = self.turns.take();
         let mut roster = self.following.roster();
@@ -89,7 +92,7 @@ impl Unit {
     }
 
     /// Takes news of the host that are no answer to events: what is not in effect any more, and devices for which everything
-    /// is in effect again. May be called at any time by any thread, but not from within [`Follower::apply`].
+    /// is in effect again. May be called at any time by any thread, but not from within a [`Follower::apply`] of this unit.
     pub fn host_changed(&self, unmet: &[Unmet], resynced: &[DeviceHandle]) {
         let faults = {
             let mut roster = self.following.roster();
