@@ -16,6 +16,11 @@
 //! So a device that arrives late finds everything mapped, a device that moves reaches what it did or what it shall, and when
 //! [`Follower::apply`] returns nothing is left of what the guest took away.
 //!
+//! With one exception: a host that neither removes a mapping, nor detaches the device, nor empties its table. All that is left
+//! then is to answer that it was refused. The unit records a fault but completes the invalidation, after which the guest gives
+//! the memory to somebody else. [`Mirror::still_reachable`] names such devices, so that the machine can stop them (bus
+//! mastering off); each batch tries again.
+//!
 //! One lock guards everything, over calls of the host too; the unit calls with none of its own held. Not here: first-stage and
 //! nested tables, which need a host that walks them itself; memory of other devices (peer to peer).
 
@@ -178,6 +183,13 @@ impl Mirror {
         let news = state.news(None);
         drop(guard);
         self.tell(news);
+    }
+
+    /// Devices that may still reach what the guest took away, because the host refused every way to prevent it; ascending.
+    /// To be read after each batch that was not carried out whole: such a device must be stopped by other means.
+    #[must_use]
+    pub fn still_reachable(&self) -> Vec<DeviceHandle> {
+        self.state().still_reachable().into_iter().collect()
     }
 
     /// What was done so far.

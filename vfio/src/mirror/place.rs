@@ -245,6 +245,22 @@ impl State {
         }
     }
 
+    /// Devices that go through a table of which more may be left than the guest says, or through one that they should have
+    /// been taken off and that still maps something.
+    pub fn still_reachable(&self) -> BTreeSet<DeviceHandle> {
+        let reaches = |endpoint: &Endpoint, place: TableId| match self.tables.get(&place) {
+            Some(table) if table.trouble == Some(Trouble::Unclean) => true,
+            Some(table) => self.restless.contains(endpoint) && !table.ledger.is_empty(),
+            // The host's own, of all RAM.
+            None => self.restless.contains(endpoint),
+        };
+        self.members
+            .iter()
+            .filter(|(endpoint, member)| member.place.is_some_and(|place| reaches(endpoint, place)))
+            .map(|(endpoint, _)| endpoint.device)
+            .collect()
+    }
+
     /// Detaches an endpoint from `place`, now or, if the host refuses, with one of the next batches; returns where it is.
     fn detach(&mut self, endpoint: Endpoint, place: Option<TableId>) -> Option<TableId> {
         // A device that the host does not know was closed, and goes through nothing.

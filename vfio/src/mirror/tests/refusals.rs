@@ -320,6 +320,72 @@ fn device_that_cannot_be_detached_finds_its_table_empty() {
 }
 
 #[test]
+fn device_that_keeps_what_the_guest_took_away_is_named_until_it_does_not() {
+    for mut rig in Rig::both() {
+        let root = rig.table();
+        rig.map(root, 0, 0x5000, RW);
+        rig.attached(root);
+        rig.clear(root, 0, 1);
+        for kind in [CallKind::Remove, CallKind::Detach] {
+            rig.host.inject(Injection::always(kind, HostError::Io));
+        }
+        let answer = rig.unit.apply(&[pages_invalidated(1, 0, PAGE)]);
+        assert_eq!(refused(&answer).len(), 1);
+        assert_eq!(rig.reached(A).len(), 1, "the host left it nothing else");
+        assert_eq!(rig.mirror.still_reachable(), [A]);
+        rig.host.heal();
+        rig.tell(domain_invalidated(77));
+        assert_eq!(rig.reached(A), []);
+        assert_eq!(rig.mirror.still_reachable(), []);
+    }
+}
+
+#[test]
+fn device_that_stays_on_a_table_which_another_one_needs_is_named() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map(root, 0, 0x5000, RW);
+    rig.attached(root);
+    rig.attach(B, rig.domain(1, root));
+    rig.host
+        .inject(Injection::always(CallKind::Detach, HostError::Io));
+    let event = FollowEvent::Attach {
+        device: A,
+        to: Attachment::Blocked,
+    };
+    assert_eq!(refused(&rig.unit.apply(&[event])), [Unmet::Attachment(A)]);
+    assert_eq!(rig.reached(A).len(), 1);
+    assert_eq!(rig.mirror.still_reachable(), [A]);
+    rig.host.heal();
+    rig.tell(domain_invalidated(77));
+    assert_eq!(rig.table_of(A), None);
+    assert_eq!(rig.mirror.still_reachable(), []);
+}
+
+#[test]
+fn device_that_is_blocked_or_goes_through_an_empty_table_is_not_named() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map(root, 0, 0x5000, RW);
+    rig.attached(root);
+    rig.clear(root, 0, 1);
+    rig.host
+        .inject(Injection::always(CallKind::Remove, HostError::Io));
+    assert!(rig.unit.apply(&[domain_invalidated(1)]).results[0].is_err());
+    assert_eq!(rig.mirror.still_reachable(), [], "it is detached");
+    rig.host.heal();
+    rig.tell(domain_invalidated(1));
+    rig.host
+        .inject(Injection::always(CallKind::Detach, HostError::Io));
+    let event = FollowEvent::Attach {
+        device: A,
+        to: Attachment::Blocked,
+    };
+    assert!(rig.unit.apply(&[event]).results[0].is_err());
+    assert_eq!(rig.mirror.still_reachable(), [], "its table is empty");
+}
+
+#[test]
 fn first_stage_tables_are_refused_because_their_changes_are_not_told() {
     let mut rig = Rig::iommufd();
     let root = rig.table();
