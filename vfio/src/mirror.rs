@@ -100,6 +100,8 @@ struct State {
     touched: BTreeSet<Endpoint>,
     /// Endpoints that the host did not detach.
     restless: BTreeSet<Endpoint>,
+    /// Endpoints to be attached again to tables that are in use again: no event asks for that.
+    returning: BTreeSet<Endpoint>,
     /// Devices of which a fault was told.
     faulted: BTreeSet<DeviceHandle>,
     /// Who hears of devices of a unit what none of its events brought about.
@@ -129,6 +131,7 @@ impl Mirror {
             dirty: BTreeMap::new(),
             touched: BTreeSet::new(),
             restless: BTreeSet::new(),
+            returning: BTreeSet::new(),
             faulted: BTreeSet::new(),
             listeners: BTreeMap::new(),
         };
@@ -313,6 +316,7 @@ impl State {
         self.settle_troubled();
         let mut endpoints = std::mem::take(&mut self.touched);
         endpoints.extend(&self.restless);
+        endpoints.extend(&self.returning);
         for endpoint in endpoints {
             self.position(endpoint);
             self.prune(endpoint);
@@ -346,7 +350,7 @@ impl State {
     fn recover(&mut self, id: TableId) {
         if let Some(table) = self.tables.get_mut(&id) {
             table.trouble = None;
-            self.touched.extend(&table.members);
+            self.returning.extend(&table.members);
             self.dirty
                 .entry(table.content)
                 .or_default()
@@ -361,7 +365,7 @@ impl State {
                 && table.trouble == Some(Trouble::OverBudget)
             {
                 table.trouble = None;
-                self.touched.extend(&table.members);
+                self.returning.extend(&table.members);
             }
         }
     }

@@ -199,6 +199,7 @@ impl State {
 
     /// Attaches an endpoint to its table, or detaches it where there is none that may be used.
     pub fn position(&mut self, endpoint: Endpoint) {
+        let returning = self.returning.remove(&endpoint);
         if !self.host.features().can_move {
             return;
         }
@@ -225,7 +226,12 @@ impl State {
                     (Some(table), None)
                 }
                 // What the host remembers of the endpoint must go before anything can be attached again.
-                Err(error) => (self.detach(endpoint, member.place), Some(error)),
+                Err(error) => {
+                    if returning {
+                        self.returning.insert(endpoint);
+                    }
+                    (self.detach(endpoint, member.place), Some(error))
+                }
             },
             None => (self.detach(endpoint, member.place), member.refused),
         };

@@ -145,6 +145,27 @@ fn device_reaches_nothing_while_a_mapping_cannot_be_removed() {
 }
 
 #[test]
+fn device_that_is_refused_when_its_table_is_clean_again_is_attached_with_the_next_batch() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map(root, 0, 0x5000, RW);
+    rig.attached(root);
+    rig.clear(root, 0, 1);
+    rig.host
+        .inject(Injection::always(CallKind::Remove, HostError::Io));
+    assert!(rig.unit.apply(&[domain_invalidated(1)]).results[0].is_err());
+    rig.host.heal();
+    rig.host
+        .inject(Injection::once(CallKind::Attach, HostError::Io));
+    rig.map(root, 0, 0x5000, RW);
+    assert_eq!(rig.unit.apply(&[domain_invalidated(1)]).resynced, []);
+    assert_eq!(rig.table_of(A), None);
+    let answer = rig.unit.apply(&[domain_invalidated(77)]);
+    assert_eq!(answer.resynced, [A]);
+    assert_eq!(rig.pages(A), rig.expected(root, 0..8));
+}
+
+#[test]
 fn table_of_a_device_that_cannot_be_detached_is_emptied_when_a_removal_fails() {
     let mut rig = Rig::type1();
     let root = rig.table();
