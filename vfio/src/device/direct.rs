@@ -9,6 +9,7 @@ use iommu::address::Gpa;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::ffi::c_void;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::ptr;
 use vfio_bindings::bindings::vfio::{VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE};
@@ -24,7 +25,7 @@ pub trait MemorySlots: fmt::Debug + Send + Sync {
     /// The guest no longer sees `direct`, which it saw at `gpa`; when it returns, no processor uses it.
     ///
     /// # Errors
-    /// The machine refuses.
+    /// The machine refuses; the guest may see the part where it did, and the call can be made again.
     fn unmap(&self, gpa: Gpa, direct: &Direct) -> io::Result<()>;
 }
 
@@ -34,7 +35,7 @@ pub struct Direct {
     bar: u8,
     part: Part,
     host: HostVa,
-    /// Unmapped with the last holder; none in tests.
+    /// Unmapped with the part; none in most tests.
     _mapping: Option<Mapping>,
 }
 
@@ -72,7 +73,7 @@ impl Direct {
             region.flags & VFIO_REGION_INFO_FLAG_WRITE != 0,
         );
         let len = usize::try_from(part.end - part.start).map_err(io::Error::other)?;
-        let mapping = Mapping::new(device, region.offset + part.start, len, access)?;
+        let mapping = Mapping::new(device.file(), region.offset + part.start, len, access)?;
         Ok(Self {
             bar,
             part,
@@ -90,6 +91,24 @@ impl Direct {
             host: HostVa(0),
             _mapping: None,
         }
+    }
+
+    /// A part of a BAR that is the beginning of `file`.
+    #[cfg(test)]
+    pub(super) fn of_file(bar: u8, part: Part, file: &File) -> io::Result<Self> {
+        let len = usize::try_from(part.end - part.start).map_err(io::Error::other)?;
+        let mapping = Mapping::new(file, 0, len, ProtFlags::READ)?;
+        Ok(Self {
+            bar,
+            part,
+            host: HostVa(mapping.address as u64),
+            _mapping: Some(mapping),
+        })
+    }
+
+    /// Keeps the part mapped for as long as the process lives, for a guest that may still reach it.
+    pub(super) fn leak(self) {
+        std::mem::forget(self);
     }
 
     /// Which BAR.
@@ -137,8 +156,7 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     #[expect(unsafe_code, reason = "mmap returns an address")]
-    fn new(device: &DeviceFile, offset: u64, len: usize, access: ProtFlags) -> io::Result<Self> {
-        let file = device.file();
+    fn new(file: &File, offset: u64, len: usize, access: ProtFlags) -> io::Result<Self> {
         // SAFETY: the kernel chooses fresh addresses, so no other memory is touched.
         let address = unsafe { mmap(ptr::null_mut(), len, access, MapFlags::SHARED, file, offset) };
         Ok(Self {
@@ -151,7 +169,7 @@ impl Mapping {
 impl Drop for Mapping {
     #[expect(unsafe_code, reason = "munmap takes an address")]
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours; the function took it out of the guest before it let go of the part.
+        // SAFETY: the mapping is ours; the function took it out of the guest before it let go of the part, or leaked it.
         let unmapped = unsafe { munmap(self.address, self.len) };
         if let Err(error) = unmapped {
             tracing::warn!("memory of a device stays mapped: {error}");

@@ -69,7 +69,7 @@ pub struct Passthrough {
 struct State {
     guest: Guest,
     interrupts: HostInterrupts,
-    /// Parts of BARs, and where the guest sees each.
+    /// Parts of BARs, and where the guest's memory has each, which a machine that refuses may leave behind the BAR.
     direct: Vec<(Direct, Option<Gpa>)>,
     /// The guest was refused something, which has been said: its driver may ask for it again and again.
     complained: bool,
@@ -175,15 +175,18 @@ impl Passthrough {
 }
 
 impl State {
-    /// Takes out of the guest what it no longer sees where it did.
+    /// Takes out of the guest what it no longer sees where it did. What the machine refuses to take out stays where it is
+    /// until the next change, which tries again.
     fn withdraw(&mut self, slots: &dyn MemorySlots, windows: &[BarWindow]) {
         let mut failed = None;
         for (direct, seen) in &mut self.direct {
             if let Some(gpa) = *seen
                 && direct.place(windows) != Some(gpa)
             {
-                *seen = None;
-                failed = slots.unmap(gpa, direct).err().or(failed);
+                match slots.unmap(gpa, direct) {
+                    Ok(()) => *seen = None,
+                    Err(error) => failed = Some(error),
+                }
             }
         }
         if let Some(error) = failed {
@@ -318,6 +321,12 @@ impl Drop for Passthrough {
     fn drop(&mut self) {
         let mut state = self.lock();
         state.withdraw(&*self.slots, &[]);
+        for (direct, seen) in state.direct.drain(..) {
+            if seen.is_some() {
+                // The guest still reaches these addresses, which nothing else of this process may get.
+                direct.leak();
+            }
+        }
         if let Err(error) = state.interrupts.disable(&*self.port) {
             state.complain("interrupts cannot be disabled", &error);
         }

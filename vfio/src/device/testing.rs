@@ -95,6 +95,7 @@ impl Port for RecordingPort {
 pub(super) struct Machine {
     routes: Mutex<Vec<Weak<RouteState>>>,
     slots: Mutex<Vec<(u64, u8, u64, u64)>>,
+    keeps_slots: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -126,6 +127,11 @@ impl Machine {
         route.pending.store(waits, Ordering::Relaxed);
     }
 
+    /// Whether parts of BARs cannot be unmapped from now on.
+    pub(super) fn keep_slots(&self, keep: bool) {
+        self.keeps_slots.store(keep, Ordering::Relaxed);
+    }
+
     /// Where parts of BARs are mapped now: guest-physical address, BAR, offset and bytes.
     pub(super) fn slots(&self) -> Vec<(u64, u8, u64, u64)> {
         self.slots.lock().unwrap().clone()
@@ -153,6 +159,9 @@ impl MemorySlots for Machine {
     }
 
     fn unmap(&self, gpa: Gpa, direct: &Direct) -> io::Result<()> {
+        if self.keeps_slots.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         let mut slots = self.slots.lock().unwrap();
         let before = slots.len();
         slots.retain(|slot| (slot.0, slot.1, slot.2) != (gpa.0, direct.bar(), direct.part().start));

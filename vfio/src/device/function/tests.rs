@@ -3,6 +3,7 @@
 
 use super::super::testing::{Machine as TestMachine, RecordingPort};
 use super::*;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 struct Rig {
     port: Arc<RecordingPort>,
@@ -12,6 +13,10 @@ struct Rig {
 
 /// MSI-X with four vectors whose table is at 0x2000 of BAR 0 (16 KiB, 64-bit); PCI Express with function level reset.
 fn rig() -> Rig {
+    rig_with(Direct::fake(0, Part::new(0, 0x2000)))
+}
+
+fn rig_with(direct: Direct) -> Rig {
     let mut image = vec![0; 4096];
     image[0x00..0x04].copy_from_slice(&[0x36, 0x1b, 0x10, 0x00]);
     image[0x06] = 0x10;
@@ -34,7 +39,6 @@ fn rig() -> Rig {
         guest.trapped(0),
         [Part::new(0x2000, 0x2040), Part::new(0x3000, 0x3008)]
     );
-    let direct = vec![Direct::fake(0, Part::new(0, 0x2000))];
     let port = Arc::new(RecordingPort::default());
     *port.image.lock().unwrap() = image.clone();
     let machine = TestMachine::new();
@@ -43,7 +47,7 @@ fn rig() -> Rig {
         slots: machine.clone(),
     };
     Rig {
-        function: Passthrough::new(port.clone(), guest, direct, true, seams),
+        function: Passthrough::new(port.clone(), guest, vec![direct], true, seams),
         port,
         machine,
     }
@@ -70,6 +74,53 @@ fn guest_touches_the_direct_part_while_it_decodes_the_bar() {
         ["config 0x4 [6, 0]", "config 0x4 [0, 0]"],
         "the device never hears of the guest's BAR"
     );
+}
+
+#[test]
+fn part_that_could_not_be_unmapped_is_taken_out_at_the_next_change() {
+    let rig = rig();
+    start(&rig);
+    rig.machine.keep_slots(true);
+    rig.function.config_write(0x04, &[0x04, 0x00]);
+    rig.machine.keep_slots(false);
+    assert_eq!(rig.machine.slots(), [(0xe000_0000, 0, 0, 0x2000)]);
+    rig.function
+        .config_write(0x10, &0xe100_0000u32.to_le_bytes());
+    assert_eq!(rig.machine.slots(), []);
+    rig.function.config_write(0x04, &[0x06, 0x00]);
+    assert_eq!(rig.machine.slots(), [(0xe100_0000, 0, 0, 0x2000)]);
+}
+
+/// Whether a mapping of this process is of the memory file `name`.
+fn is_mapped(name: &str) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.contains(&format!("/memfd:{name} "))
+}
+
+/// A function whose direct part is the memory file `name`.
+fn rig_in_memory(name: &str) -> Rig {
+    let file = memfd_create(name, MemfdFlags::CLOEXEC).unwrap();
+    rig_with(Direct::of_file(0, Part::new(0, 0x2000), &file.into()).unwrap())
+}
+
+#[test]
+fn part_that_the_guest_keeps_outlives_the_function() {
+    let rig = rig_in_memory("kept-part");
+    start(&rig);
+    rig.machine.keep_slots(true);
+    drop(rig.function);
+    assert_eq!(rig.machine.slots(), [(0xe000_0000, 0, 0, 0x2000)]);
+    assert!(is_mapped("kept-part"));
+}
+
+#[test]
+fn part_that_the_guest_lost_goes_with_the_function() {
+    let rig = rig_in_memory("lost-part");
+    start(&rig);
+    assert!(is_mapped("lost-part"));
+    drop(rig.function);
+    assert_eq!(rig.machine.slots(), []);
+    assert!(!is_mapped("lost-part"));
 }
 
 #[test]
