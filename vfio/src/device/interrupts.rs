@@ -70,7 +70,25 @@ pub struct HostInterrupts {
     /// Which is enabled on the host.
     kind: Option<IrqKind>,
     /// By vector; `None` for one that is not armed.
-    vectors: Vec<Option<Box<dyn VectorRoute>>>,
+    vectors: Vec<Option<Vector>>,
+}
+
+/// An armed vector.
+#[derive(Debug)]
+struct Vector {
+    route: Box<dyn VectorRoute>,
+    /// What the route was last told, so that a guest's write to one vector costs no calls for the others.
+    message: Option<MsiMessage>,
+}
+
+impl Vector {
+    fn set(&mut self, message: Option<MsiMessage>) -> io::Result<()> {
+        if self.message != message {
+            self.route.set(message)?;
+            self.message = message;
+        }
+        Ok(())
+    }
 }
 
 impl HostInterrupts {
@@ -135,8 +153,11 @@ impl HostInterrupts {
     /// Whether a signal of `vector` waits to be unmasked.
     #[must_use]
     pub fn is_pending(&self, vector: u16) -> bool {
-        let route = self.vectors.get(usize::from(vector));
-        route.is_some_and(|route| route.as_ref().is_some_and(|route| route.is_pending()))
+        let vector = self
+            .vectors
+            .get(usize::from(vector))
+            .and_then(Option::as_ref);
+        vector.is_some_and(|vector| vector.route.is_pending())
     }
 
     /// The pin, unless it is armed already. That the guest disabled it is the host's kernel's to know.
@@ -162,8 +183,8 @@ impl HostInterrupts {
     ) -> Result<(), InterruptError> {
         if self.kind != Some(IrqKind::Msi) || self.vectors.len() != messages.len() {
             self.disable(port)?;
-            let routes = messages.iter().map(|_| self.route().map(Some));
-            self.vectors = routes.collect::<io::Result<_>>()?;
+            let vectors = messages.iter().map(|_| self.vector().map(Some));
+            self.vectors = vectors.collect::<io::Result<_>>()?;
             self.arm(port, IrqKind::Msi, 0, messages.len())?;
         }
         self.set(|vector| messages.get(usize::from(vector)).copied().flatten())
@@ -185,7 +206,7 @@ impl HostInterrupts {
                 self.arm(port, IrqKind::Msix, 0, 1)?;
             } else {
                 for vector in 0..count {
-                    self.vectors[vector] = Some(self.route()?);
+                    self.vectors[vector] = Some(self.vector()?);
                 }
                 self.arm(port, IrqKind::Msix, 0, count)?;
             }
@@ -193,15 +214,18 @@ impl HostInterrupts {
         for vector in 0..table.vectors() {
             let index = usize::from(vector);
             if message(vector).is_some() && self.vectors[index].is_none() {
-                self.vectors[index] = Some(self.route()?);
+                self.vectors[index] = Some(self.vector()?);
                 self.arm(port, IrqKind::Msix, index, 1)?;
             }
         }
         self.set(message)
     }
 
-    fn route(&self) -> io::Result<Box<dyn VectorRoute>> {
-        self.machine.route(&self.requester)
+    fn vector(&self) -> io::Result<Vector> {
+        Ok(Vector {
+            route: self.machine.route(&self.requester)?,
+            message: None,
+        })
     }
 
     fn arm(
@@ -213,7 +237,7 @@ impl HostInterrupts {
     ) -> Result<(), InterruptError> {
         let events: Vec<_> = self.vectors[first..first + count]
             .iter()
-            .map(|route| route.as_ref().map(|route| route.event()))
+            .map(|vector| vector.as_ref().map(|vector| vector.route.event()))
             .collect();
         let first = u32::try_from(first).unwrap_or(u32::MAX);
         // From here on the host may have it enabled, even if it reports an error.
@@ -222,10 +246,10 @@ impl HostInterrupts {
             .map_err(|source| InterruptError::Host { kind, source })
     }
 
-    fn set(&self, message: impl Fn(u16) -> Option<MsiMessage>) -> Result<(), InterruptError> {
-        for (vector, route) in (0..).zip(&self.vectors) {
-            if let Some(route) = route {
-                route.set(message(vector))?;
+    fn set(&mut self, message: impl Fn(u16) -> Option<MsiMessage>) -> Result<(), InterruptError> {
+        for (number, vector) in (0..).zip(&mut self.vectors) {
+            if let Some(vector) = vector {
+                vector.set(message(number))?;
             }
         }
         Ok(())

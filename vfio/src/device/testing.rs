@@ -11,7 +11,7 @@ use iommu::msi::MsiMessage;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 /// A device whose configuration space is plain bytes.
@@ -102,6 +102,7 @@ pub(super) struct Machine {
 struct RouteState {
     event: OwnedFd,
     message: Mutex<Option<MsiMessage>>,
+    sets: AtomicUsize,
     pending: AtomicBool,
 }
 
@@ -118,6 +119,14 @@ impl Machine {
         let routes = self.routes.lock().unwrap();
         let left = routes.iter().filter_map(Weak::upgrade);
         left.map(|route| *route.message.lock().unwrap()).collect()
+    }
+
+    /// How often each route that is left was told its message.
+    pub(super) fn sets(&self) -> Vec<usize> {
+        let routes = self.routes.lock().unwrap();
+        let left = routes.iter().filter_map(Weak::upgrade);
+        left.map(|route| route.sets.load(Ordering::Relaxed))
+            .collect()
     }
 
     /// The host's kernel signals the route that was made as `number`.
@@ -143,6 +152,7 @@ impl InterruptRoutes for Machine {
         let state = Arc::new(RouteState {
             event: File::open("/dev/null")?.into(),
             message: Mutex::new(None),
+            sets: AtomicUsize::new(0),
             pending: AtomicBool::new(false),
         });
         self.routes.lock().unwrap().push(Arc::downgrade(&state));
@@ -177,6 +187,7 @@ impl VectorRoute for Route {
 
     fn set(&self, message: Option<MsiMessage>) -> io::Result<()> {
         *self.0.message.lock().unwrap() = message;
+        self.0.sets.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

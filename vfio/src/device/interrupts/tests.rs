@@ -85,6 +85,27 @@ fn msix_vectors_that_cannot_be_added_are_armed_at_once() {
 }
 
 #[test]
+fn message_of_one_vector_leaves_the_routes_of_the_others_alone() {
+    let (port, machine) = (RecordingPort::default(), Machine::new());
+    let mut interrupts = interrupts(&machine, false);
+    let mut table = table();
+    for (vector, data) in [(1, 0x31), (3, 0x33), (1, 0x41)] {
+        unmask(&mut table, vector, data);
+        interrupts
+            .apply(&port, &Interrupts::Msix(false), Some(&table))
+            .unwrap();
+    }
+    let now = [None, message(0x41), None, message(0x33)];
+    assert_eq!(machine.messages(), now);
+    assert_eq!(machine.sets(), [0, 2, 0, 1]);
+    interrupts
+        .apply(&port, &Interrupts::Msix(true), Some(&table))
+        .unwrap();
+    assert_eq!(machine.messages(), [None; 4]);
+    assert_eq!(machine.sets(), [0, 3, 0, 2]);
+}
+
+#[test]
 fn msi_is_armed_with_the_vectors_that_were_granted() {
     let (port, machine) = (RecordingPort::default(), Machine::new());
     let mut interrupts = interrupts(&machine, true);
