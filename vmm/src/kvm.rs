@@ -5,5 +5,7 @@ pub mod cpuid;
 pub mod exit;
 pub mod features;
 mod nested;
+pub mod slots;
 pub mod vcpu;
+pub mod vfio;
 pub mod vm;

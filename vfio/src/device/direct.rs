@@ -12,7 +12,6 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ptr;
-use vfio_bindings::bindings::vfio::{VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE};
 
 /// The machine, which shows memory of this process to the guest (`KVM_SET_USER_MEMORY_REGION`).
 pub trait MemorySlots: fmt::Debug + Send + Sync {
@@ -63,15 +62,7 @@ impl Direct {
 
     fn new(device: &DeviceFile, bar: u8, part: Part) -> io::Result<Self> {
         let region = device.bar(bar).ok_or(io::ErrorKind::NotFound)?;
-        let mut access = ProtFlags::empty();
-        access.set(
-            ProtFlags::READ,
-            region.flags & VFIO_REGION_INFO_FLAG_READ != 0,
-        );
-        access.set(
-            ProtFlags::WRITE,
-            region.flags & VFIO_REGION_INFO_FLAG_WRITE != 0,
-        );
+        let access = ProtFlags::READ | ProtFlags::WRITE;
         let len = usize::try_from(part.end - part.start).map_err(io::Error::other)?;
         let mapping = Mapping::new(device.file(), region.offset + part.start, len, access)?;
         Ok(Self {

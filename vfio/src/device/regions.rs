@@ -5,9 +5,15 @@
 //! with registers: all accesses to that page come to us then.
 
 use crate::uapi::device::RegionInfo;
-use vfio_bindings::bindings::vfio::VFIO_REGION_INFO_FLAG_MMAP;
+use vfio_bindings::bindings::vfio::{
+    VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE,
+};
 
 const PAGE: u64 = 4096;
+
+/// What a region must allow to become memory of the guest, which is both read and written.
+const NEEDED: u32 =
+    VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 
 /// Bytes of a BAR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +36,7 @@ impl Part {
 /// hold a byte of `trapped`.
 #[must_use]
 pub fn direct(region: &RegionInfo, trapped: &[Part]) -> Vec<Part> {
-    if region.flags & VFIO_REGION_INFO_FLAG_MMAP == 0 {
+    if region.flags & NEEDED != NEEDED {
         return Vec::new();
     }
     let mut parts: Vec<Part> = match &region.mappable {
@@ -115,11 +121,13 @@ mod tests {
 
     #[test]
     fn region_that_cannot_be_mapped_has_no_parts() {
-        let no_map = RegionInfo {
-            flags: 0x3,
-            ..region(0x4000, None)
-        };
-        assert!(direct(&no_map, &[]).is_empty());
+        for flags in [0x3, 0x5, 0x6] {
+            let lacking = RegionInfo {
+                flags,
+                ..region(0x4000, None)
+            };
+            assert!(direct(&lacking, &[]).is_empty(), "flags {flags:#x}");
+        }
         assert!(
             direct(&region(0x100, None), &[]).is_empty(),
             "less than a page"

@@ -3,6 +3,7 @@
 //!
 //! Not supported: an in-kernel PIC, IOAPIC or PIT; hosts whose KVM cannot split the interrupt controller.
 
+use super::slots::Numbers;
 use crate::error::Error;
 use crate::layout;
 use iommu::memory::Ram;
@@ -13,6 +14,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 /// A virtual machine.
@@ -20,6 +22,7 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 pub struct Vm {
     kvm: Kvm,
     fd: VmFd,
+    slots: Mutex<Numbers>,
 }
 
 impl Vm {
@@ -33,7 +36,12 @@ impl Vm {
         let fd = kvm
             .create_vm()
             .map_err(|e| Error::kvm("create a virtual machine", e))?;
-        let vm = Self { kvm, fd };
+        let slots = u32::try_from(kvm.get_nr_memslots()).unwrap_or(u32::MAX);
+        let vm = Self {
+            kvm,
+            fd,
+            slots: Mutex::new(Numbers::new(slots)),
+        };
         vm.set_intel_pages()?;
         vm.split_irqchip()?;
         Ok(vm)
@@ -57,36 +65,63 @@ impl Vm {
         self.kvm.get_max_vcpus().min(self.kvm.get_max_vcpu_id())
     }
 
-    /// Lets the guest see `ram`, one slot a region from slot 0 on. `ram` must outlive the machine: the caller keeps both.
+    /// Lets the guest see `ram`, one slot a region. `ram` must outlive the machine: the caller keeps both.
     ///
     /// # Errors
     /// KVM refused a slot.
     pub fn map_ram(&self, ram: &Ram) -> Result<(), Error> {
-        for (slot, region) in (0u32..).zip(ram.iter()) {
-            let slot = kvm_userspace_memory_region {
+        for region in ram.iter() {
+            let (gpa, len) = (region.start_addr().raw_value(), region.len());
+            self.take_slot(|slot| kvm_userspace_memory_region {
                 slot,
                 flags: 0,
-                guest_phys_addr: region.start_addr().raw_value(),
-                memory_size: region.len(),
+                guest_phys_addr: gpa,
+                memory_size: len,
                 userspace_addr: region.as_ptr() as u64,
-            };
-            self.set_slot(slot).map_err(|e| {
-                Error::kvm(
-                    format!(
-                        "map {} bytes of guest RAM at {:#x}",
-                        slot.memory_size, slot.guest_phys_addr
-                    ),
-                    e,
-                )
-            })?;
+            })
+            .map_err(|e| Error::host(format!("map {len} bytes of guest RAM at {gpa:#x}"), e))?;
         }
         Ok(())
     }
 
+    /// Lets the guest see what `region` makes of the number of a free slot, and returns the number.
+    ///
+    /// # Errors
+    /// KVM refused it, or there is no slot left.
+    pub(super) fn take_slot(
+        &self,
+        region: impl FnOnce(u32) -> kvm_userspace_memory_region,
+    ) -> io::Result<u32> {
+        let mut numbers = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(number) = numbers.take() else {
+            return Err(io::Error::other(
+                "this host's KVM has no memory slot left for the guest",
+            ));
+        };
+        let taken = self.set_slot(region(number));
+        if taken.is_err() {
+            numbers.give_back(number);
+        }
+        taken.map(|()| number)
+    }
+
+    /// Takes the slot of `region`, whose size is 0, out of the guest: when it returns, no processor uses it.
+    ///
+    /// # Errors
+    /// KVM refused, and the guest sees it as before.
+    pub(super) fn drop_slot(&self, region: kvm_userspace_memory_region) -> io::Result<()> {
+        let mut numbers = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set_slot(region)?;
+        numbers.give_back(region.slot);
+        Ok(())
+    }
+
     #[expect(unsafe_code, reason = "KVM takes an address of ours")]
-    fn set_slot(&self, slot: kvm_userspace_memory_region) -> Result<(), kvm_ioctls::Error> {
-        // SAFETY: the slot describes a live mapping of vm-memory, which the caller keeps as long as this machine.
-        unsafe { self.fd.set_user_memory_region(slot) }
+    fn set_slot(&self, slot: kvm_userspace_memory_region) -> io::Result<()> {
+        // SAFETY: the slot describes live memory of this process, which the caller keeps mapped until the slot is dropped or
+        // the machine is gone; or it has no size and describes none.
+        let set = unsafe { self.fd.set_user_memory_region(slot) };
+        set.map_err(|error| io::Error::from_raw_os_error(error.errno()))
     }
 
     /// Pages that KVM uses on Intel processors without unrestricted guests; others ignore them.
