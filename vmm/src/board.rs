@@ -8,7 +8,9 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::control::Control;
 use crate::error::Error;
+use crate::events::Events;
 use crate::kvm::vm::Vm;
+use crate::slots::Slots;
 use devices::bus::Bus;
 use event_manager::MutEventSubscriber;
 use iommu::address::Gpa;
@@ -40,6 +42,18 @@ pub trait Counters: fmt::Debug + Send + Sync {
     fn counters(&self) -> serde_json::Map<String, serde_json::Value>;
 }
 
+/// A part of the machine that says what it did and what it holds, for the control socket.
+pub trait Inspect: fmt::Debug + Send + Sync {
+    /// Numbers, as they are now: an object of numbers, texts and further objects or arrays of such. May wait as long as the part
+    /// is busy; never for the guest.
+    fn stats(&self) -> serde_json::Value;
+
+    /// What the part holds, to be looked at: tables, mappings, registers. As [`Self::stats`]; null where there is nothing more.
+    fn dump(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
+
 /// A machine without its processors.
 pub struct Board {
     /// What was asked for.
@@ -54,6 +68,8 @@ pub struct Board {
     pub ports: Arc<Bus>,
     /// Ends or resets the run.
     pub control: Arc<Control>,
+    /// Tells what happens.
+    pub events: Arc<Events>,
     /// The other end of the serial port.
     pub console: Arc<Console>,
     /// Physical address bits of the processors.
@@ -68,6 +84,10 @@ pub struct Board {
     pub rsdp: Option<Gpa>,
     /// Counters of the unit, for the result file.
     pub counters: Option<Arc<dyn Counters>>,
+    /// Devices that come and go, in a machine that has slots for them.
+    pub slots: Option<Arc<dyn Slots>>,
+    /// Parts that can be looked into by name, in the order in which they are shown.
+    pub inspected: Vec<(String, Arc<dyn Inspect>)>,
     /// What the event loop serves besides control, console and timers.
     pub subscribers: Vec<Box<dyn MutEventSubscriber + Send>>,
 }

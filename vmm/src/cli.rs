@@ -2,9 +2,12 @@
 //! The command line: clap's part of it, and the way to a [`Config`](crate::config::Config).
 
 mod convert;
+mod device;
 mod iommu;
 #[cfg(test)]
 mod tests;
+
+pub use device::device;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::console::Console;
 use crate::control::Control;
 use crate::error::Error;
+use crate::events::Events;
 use crate::kvm::exit::Outside;
 use crate::kvm::vcpu::{Model, Vcpu};
 use crate::kvm::vm::Vm;
@@ -37,6 +38,7 @@ impl Machine {
         config: Arc<Config>,
         control: Arc<Control>,
         console: Arc<Console>,
+        events: Arc<Events>,
         wire: impl FnOnce(&mut Board) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let images = Images::open(&config)?;
@@ -53,6 +55,7 @@ impl Machine {
             mmio: Arc::new(Bus::default()),
             ports: Arc::new(Bus::default()),
             control,
+            events,
             console,
             phys_bits: model.phys_bits(),
             resets: Vec::new(),
@@ -60,6 +63,8 @@ impl Machine {
             tables: Vec::new(),
             rsdp: None,
             counters: None,
+            slots: None,
+            inspected: Vec::new(),
             subscribers: Vec::new(),
         };
         wire(&mut board)?;

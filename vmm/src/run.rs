@@ -6,6 +6,7 @@ use crate::console::stdin::Typist;
 use crate::console::{Console, terminal};
 use crate::control::{Control, Ending, Request};
 use crate::error::Error;
+use crate::events;
 use crate::machine::Machine;
 use crate::report;
 use crate::signals::Signals;
@@ -64,6 +65,7 @@ fn prepare(config: Config) -> Result<Run, Error> {
         Arc::clone(&config),
         Arc::clone(&control),
         Arc::clone(&console),
+        events::Events::new()?,
         wiring::wire,
     )?;
     subscribers.extend(machine.take_subscribers());

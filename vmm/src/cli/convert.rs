@@ -142,7 +142,7 @@ fn serial(text: &str) -> Result<SerialConfig, Error> {
     }
 }
 
-fn disk(text: &str) -> Result<DiskConfig, Error> {
+pub(super) fn disk(text: &str) -> Result<DiskConfig, Error> {
     let mut parts = Parts::with_first("disk", text)?;
     let config = DiskConfig {
         path: PathBuf::from(parts.first()),
@@ -156,7 +156,7 @@ fn disk(text: &str) -> Result<DiskConfig, Error> {
     Ok(config)
 }
 
-fn dmatest(text: &str) -> Result<DmatestConfig, Error> {
+pub(super) fn dmatest(text: &str) -> Result<DmatestConfig, Error> {
     let switch = [("on", true), ("off", false)];
     let mut config = DmatestConfig {
         bus: None,
@@ -185,7 +185,7 @@ fn dmatest(text: &str) -> Result<DmatestConfig, Error> {
     Ok(config)
 }
 
-fn net(text: &str) -> Result<NetConfig, Error> {
+pub(super) fn net(text: &str) -> Result<NetConfig, Error> {
     let mut parts = Parts::new("net", text)?;
     let config = NetConfig {
         tap: parts.required("tap", "NAME")?.to_owned(),

@@ -101,6 +101,7 @@ fn run(code: &[u8], cpus: &str, recorder: &Arc<Recorder>) -> Ending {
         config(image.path(), cpus),
         Arc::clone(&control),
         console,
+        Events::new().unwrap(),
         |board| {
             let ports: [(u64, Arc<dyn BusDevice>); 3] = [
                 (0xf4, Arc::new(ExitPort(Arc::clone(&board.control)))),
@@ -273,8 +274,14 @@ fn too_many_processors_are_refused_with_the_limit() {
     let image = kernel(&[0xf4]);
     let control = Arc::new(Control::new().unwrap());
     let console = Console::new(&SerialConfig::Null, &[], &[], Arc::clone(&control)).unwrap();
-    let error =
-        Machine::new(config(image.path(), "10000"), control, console, |_| Ok(())).unwrap_err();
+    let error = Machine::new(
+        config(image.path(), "10000"),
+        control,
+        console,
+        Events::new().unwrap(),
+        |_| Ok(()),
+    )
+    .unwrap_err();
     assert_eq!(error.status(), 3);
     assert!(
         error
