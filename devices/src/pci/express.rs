@@ -4,6 +4,12 @@
 //! Payloads are 128 bytes, ports forward one end-end prefix (a PASID) and cannot be told to block it, there is no ASPM, no ARI
 //! and no error reporting beyond the register bits. The slot registers' behaviour belongs to the root port.
 
+mod link;
+mod slot;
+
+pub use link::{LinkCapabilities, LinkControl, LinkStatus};
+pub use slot::{SlotCapabilities, SlotControl, SlotStatus};
+
 use super::config::{ConfigSpace, capability};
 use bitfield_struct::bitfield;
 
@@ -93,144 +99,6 @@ pub struct DeviceCapabilities2 {
     /// Bits 23:22: how many a request may have; 0 means four.
     #[bits(2)]
     pub max_end_end_prefixes: u8,
-    __: u8,
-}
-
-/// Link capabilities register.
-#[bitfield(u32)]
-pub struct LinkCapabilities {
-    /// Bits 3:0: 1 is 2.5 GT/s.
-    #[bits(4)]
-    pub max_speed: u8,
-    /// Bits 9:4: lanes.
-    #[bits(6)]
-    pub max_width: u8,
-    #[bits(10)]
-    __: u16,
-    /// Bit 20: link status tells whether the data link layer is active.
-    pub link_active_reporting: bool,
-    #[bits(11)]
-    __: u16,
-}
-
-/// Link control register.
-#[bitfield(u16)]
-pub struct LinkControl {
-    /// Bits 1:0.
-    #[bits(2)]
-    pub aspm: u8,
-    #[bits(2)]
-    __: u8,
-    /// Bit 4, ports: takes the link down.
-    pub link_disable: bool,
-    /// Bit 5, ports: reads zero.
-    pub retrain: bool,
-    /// Bit 6.
-    pub common_clock: bool,
-    /// Bit 7.
-    pub extended_synch: bool,
-    __: u8,
-}
-
-/// Link status register.
-#[bitfield(u16)]
-pub struct LinkStatus {
-    /// Bits 3:0.
-    #[bits(4)]
-    pub speed: u8,
-    /// Bits 9:4.
-    #[bits(6)]
-    pub width: u8,
-    #[bits(3)]
-    __: u8,
-    /// Bit 13.
-    pub link_active: bool,
-    /// Bits 15:14, write one to clear.
-    #[bits(2)]
-    pub bandwidth_events: u8,
-}
-
-/// Slot capabilities register.
-#[bitfield(u32)]
-pub struct SlotCapabilities {
-    /// Bit 0.
-    pub attention_button: bool,
-    /// Bit 1.
-    pub power_controller: bool,
-    /// Bit 2: manually operated retention latch.
-    pub mrl_sensor: bool,
-    /// Bit 3.
-    pub attention_indicator: bool,
-    /// Bit 4.
-    pub power_indicator: bool,
-    /// Bit 5: the device may vanish without a word.
-    pub surprise: bool,
-    /// Bit 6.
-    pub hotplug: bool,
-    #[bits(11)]
-    __: u16,
-    /// Bit 18: commands take effect at once, without a completion event.
-    pub no_command_completed: bool,
-    /// Bits 31:19.
-    #[bits(13)]
-    pub physical_slot: u16,
-}
-
-/// Slot control register.
-#[bitfield(u16)]
-#[derive(PartialEq, Eq)]
-pub struct SlotControl {
-    /// Bit 0.
-    pub attention_button_enable: bool,
-    /// Bit 1.
-    pub power_fault_enable: bool,
-    /// Bit 2.
-    pub mrl_enable: bool,
-    /// Bit 3.
-    pub presence_enable: bool,
-    /// Bit 4.
-    pub command_completed_enable: bool,
-    /// Bit 5.
-    pub hotplug_interrupt_enable: bool,
-    /// Bits 7:6: 1 on, 2 blinking, 3 off.
-    #[bits(2)]
-    pub attention_indicator: u8,
-    /// Bits 9:8: as the attention indicator.
-    #[bits(2)]
-    pub power_indicator: u8,
-    /// Bit 10: the slot's power is off.
-    pub power_off: bool,
-    /// Bit 11: interlock; reads zero.
-    pub interlock: bool,
-    /// Bit 12.
-    pub link_state_enable: bool,
-    #[bits(3)]
-    __: u8,
-}
-
-/// Slot status register.
-#[bitfield(u16)]
-#[derive(PartialEq, Eq)]
-pub struct SlotStatus {
-    /// Bit 0, write one to clear.
-    pub attention_button: bool,
-    /// Bit 1, write one to clear.
-    pub power_fault: bool,
-    /// Bit 2, write one to clear.
-    pub mrl_changed: bool,
-    /// Bit 3, write one to clear.
-    pub presence_changed: bool,
-    /// Bit 4, write one to clear.
-    pub command_completed: bool,
-    /// Bit 5.
-    pub mrl_open: bool,
-    /// Bit 6: there is a device in the slot.
-    pub present: bool,
-    /// Bit 7.
-    pub interlock: bool,
-    /// Bit 8, write one to clear.
-    pub link_state_changed: bool,
-    #[bits(7)]
     __: u8,
 }
 
@@ -335,68 +203,6 @@ impl Express {
         config.set_u32(at, offer.into_bits());
     }
 
-    fn install_link(self, config: &mut ConfigSpace, port: bool) {
-        let capabilities = LinkCapabilities::new()
-            .with_max_speed(1)
-            .with_max_width(1)
-            .with_link_active_reporting(port);
-        let status = LinkStatus::new().with_speed(1).with_width(1);
-        let software = LinkControl::new()
-            .with_aspm(3)
-            .with_link_disable(port)
-            .with_common_clock(true)
-            .with_extended_synch(true);
-        let at = self.at;
-        config.set_u32(at + register::LINK_CAPABILITIES, capabilities.into_bits());
-        config.set_u16(at + register::LINK_STATUS, status.into_bits());
-        config.allow_write(
-            at + register::LINK_CONTROL,
-            &software.into_bits().to_le_bytes(),
-        );
-        if port {
-            let events = LinkStatus::new().with_bandwidth_events(3);
-            config.allow_clear(
-                at + register::LINK_STATUS,
-                &events.into_bits().to_le_bytes(),
-            );
-        }
-        config.set_u8(at + register::LINK_CAPABILITIES_2, 0x02);
-        config.set_u8(at + register::LINK_CONTROL_2, 0x01);
-        config.allow_write(at + register::LINK_CONTROL_2, &[0x0f]);
-    }
-
-    /// Fills the slot registers in.
-    pub fn install_slot(self, config: &mut ConfigSpace, slot: SlotCapabilities) {
-        let software = SlotControl::new()
-            .with_attention_button_enable(true)
-            .with_power_fault_enable(true)
-            .with_mrl_enable(true)
-            .with_presence_enable(true)
-            .with_command_completed_enable(true)
-            .with_hotplug_interrupt_enable(true)
-            .with_attention_indicator(3)
-            .with_power_indicator(3)
-            .with_power_off(slot.power_controller())
-            .with_link_state_enable(true);
-        let events = SlotStatus::new()
-            .with_attention_button(true)
-            .with_power_fault(true)
-            .with_mrl_changed(true)
-            .with_presence_changed(true)
-            .with_command_completed(true)
-            .with_link_state_changed(true);
-        let at = self.at;
-        config.set_u32(at + register::SLOT_CAPABILITIES, slot.into_bits());
-        config.allow_write(
-            at + register::SLOT_CONTROL,
-            &software.into_bits().to_le_bytes(),
-        );
-        config.allow_clear(
-            at + register::SLOT_STATUS,
-            &events.into_bits().to_le_bytes(),
-        );
-    }
-
     /// Whether `data`, written at `at`, asks for a function level reset that the function offers.
     #[must_use]
     pub fn asks_for_reset(self, config: &ConfigSpace, at: u16, data: &[u8]) -> bool {
@@ -408,45 +214,6 @@ impl Express {
         let control = DeviceControl::from_bits(u16::from_be_bytes([byte, 0]));
         let bits = config.u32(self.at + register::DEVICE_CAPABILITIES);
         control.initiate_reset() && DeviceCapabilities::from_bits(bits).function_level_reset()
-    }
-
-    /// Link control register.
-    #[must_use]
-    pub fn link_control(self, config: &ConfigSpace) -> LinkControl {
-        LinkControl::from_bits(config.u16(self.at + register::LINK_CONTROL))
-    }
-
-    /// Link status register.
-    #[must_use]
-    pub fn link_status(self, config: &ConfigSpace) -> LinkStatus {
-        LinkStatus::from_bits(config.u16(self.at + register::LINK_STATUS))
-    }
-
-    /// Sets the link status register.
-    pub fn set_link_status(self, config: &mut ConfigSpace, status: LinkStatus) {
-        config.set_u16(self.at + register::LINK_STATUS, status.into_bits());
-    }
-
-    /// Slot control register.
-    #[must_use]
-    pub fn slot_control(self, config: &ConfigSpace) -> SlotControl {
-        SlotControl::from_bits(config.u16(self.at + register::SLOT_CONTROL))
-    }
-
-    /// Sets the slot control register.
-    pub fn set_slot_control(self, config: &mut ConfigSpace, control: SlotControl) {
-        config.set_u16(self.at + register::SLOT_CONTROL, control.into_bits());
-    }
-
-    /// Slot status register.
-    #[must_use]
-    pub fn slot_status(self, config: &ConfigSpace) -> SlotStatus {
-        SlotStatus::from_bits(config.u16(self.at + register::SLOT_STATUS))
-    }
-
-    /// Sets the slot status register.
-    pub fn set_slot_status(self, config: &mut ConfigSpace, status: SlotStatus) {
-        config.set_u16(self.at + register::SLOT_STATUS, status.into_bits());
     }
 }
 
