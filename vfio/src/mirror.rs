@@ -25,6 +25,7 @@
 //! nested tables, which need a host that walks them itself; memory of other devices (peer to peer).
 
 mod answer;
+mod batch;
 mod budget;
 mod carry_out;
 mod cluster;
@@ -34,6 +35,7 @@ mod host;
 mod news;
 mod place;
 mod range_set;
+mod registry;
 mod stats;
 mod sync;
 mod table;
@@ -53,17 +55,14 @@ use crate::ram::RamMap;
 use crate::run::Run;
 use content::Tags;
 use host::Host;
-use iommu::address::IovaRange;
 use iommu::capabilities::Capabilities;
-use iommu::follow::{
-    Answer, Attachment, Deferred, DeviceHandle, FollowEvent, Follower, Invalidated,
-};
+use iommu::follow::{Answer, Deferred, DeviceHandle, FollowEvent, Follower};
 use iommu::memory::PhysMem;
 use place::Member;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use table::{HostTable, Trouble};
+use table::HostTable;
 use worker::Worker;
 
 /// Keeps the tables of one host equal to what the guest's units say.
@@ -245,196 +244,6 @@ impl Follower for UnitFollower {
         match &self.mirror.worker {
             Some(worker) => worker.take(work),
             None => Some(work),
-        }
-    }
-}
-
-impl State {
-    /// Notes what an event says; returns the tables that an invalidation names.
-    fn note(&mut self, unit: UnitId, event: &FollowEvent) -> BTreeSet<TableId> {
-        match *event {
-            FollowEvent::Attach { device, to } => {
-                self.want(
-                    unit,
-                    Endpoint {
-                        device,
-                        pasid: None,
-                    },
-                    to,
-                );
-            }
-            FollowEvent::Bind { device, pasid, to } | FollowEvent::Rebind { device, pasid, to } => {
-                let pasid = Some(pasid);
-                self.want(unit, Endpoint { device, pasid }, to);
-            }
-            FollowEvent::Unbind { device, pasid } => {
-                let pasid = Some(pasid);
-                self.want(unit, Endpoint { device, pasid }, Attachment::Blocked);
-            }
-            FollowEvent::Invalidated(invalidated) => return self.invalidate(unit, &invalidated),
-            FollowEvent::Reset => {
-                let endpoints: Vec<Endpoint> = self
-                    .members
-                    .iter()
-                    .filter(|(_, member)| member.unit == unit)
-                    .map(|(endpoint, _)| *endpoint)
-                    .collect();
-                for endpoint in endpoints {
-                    let wants = match endpoint.pasid {
-                        None => Attachment::Identity,
-                        Some(_) => Attachment::Blocked,
-                    };
-                    self.want(unit, endpoint, wants);
-                }
-            }
-        }
-        BTreeSet::new()
-    }
-
-    fn invalidate(&mut self, unit: UnitId, invalidated: &Invalidated) -> BTreeSet<TableId> {
-        let contents: BTreeSet<Content> = self.tags.named(unit, invalidated).collect();
-        let mut named = BTreeSet::new();
-        for content in contents {
-            named.extend(self.tables_of(content));
-            let dirty = self.dirty.entry(content).or_default();
-            dirty.insert(invalidated.range);
-        }
-        named
-    }
-
-    /// Carries out what was noted.
-    fn carry_out(&mut self) {
-        self.assign();
-        self.retry();
-        let dirty = std::mem::take(&mut self.dirty);
-        for (content, ranges) in &dirty {
-            if ranges.is_all() {
-                self.lift_budget(*content);
-            }
-            self.sync(*content, ranges);
-        }
-        self.settle_troubled();
-        let mut endpoints = std::mem::take(&mut self.touched);
-        endpoints.extend(&self.restless);
-        endpoints.extend(&self.returning);
-        for endpoint in endpoints {
-            self.position(endpoint);
-            self.prune(endpoint);
-        }
-        self.sweep();
-    }
-
-    /// Adds what the host refused to what is to be synchronised, and empties what could not be cleaned.
-    fn retry(&mut self) {
-        let ids: Vec<TableId> = self.tables.keys().copied().collect();
-        for id in ids {
-            let unclean = |table: &HostTable| table.trouble == Some(Trouble::Unclean);
-            if self.tables.get(&id).is_some_and(unclean) && self.empty(id) {
-                self.recover(id);
-            }
-            let Some(table) = self.tables.get(&id) else {
-                continue;
-            };
-            let retry = table.lacks.retry();
-            if table.trouble.is_none() && !retry.is_empty() {
-                self.host.stats.retries += retry.len() as u64;
-                self.dirty
-                    .entry(table.content)
-                    .or_default()
-                    .extend(retry.iter());
-            }
-        }
-    }
-
-    /// A table that is clean again gets everything, and its members with it.
-    fn recover(&mut self, id: TableId) {
-        if let Some(table) = self.tables.get_mut(&id) {
-            table.trouble = None;
-            self.returning.extend(&table.members);
-            self.dirty
-                .entry(table.content)
-                .or_default()
-                .insert(IovaRange::ALL);
-        }
-    }
-
-    /// A domain that cost too much is tried again when all of it may have changed.
-    fn lift_budget(&mut self, content: Content) {
-        for id in self.tables_of(content) {
-            if let Some(table) = self.tables.get_mut(&id)
-                && table.trouble == Some(Trouble::OverBudget)
-            {
-                table.trouble = None;
-                self.returning.extend(&table.members);
-            }
-        }
-    }
-
-    /// Takes endpoints off the tables that may not be used, and empties those.
-    fn settle_troubled(&mut self) {
-        let troubled: Vec<TableId> = self
-            .tables
-            .values()
-            .filter(|table| table.trouble.is_some())
-            .map(|table| table.id)
-            .collect();
-        for id in troubled {
-            let table = self.tables.get(&id);
-            let members = table.map(|table| table.members.clone()).unwrap_or_default();
-            for member in members {
-                self.position(member);
-            }
-            let Some(table) = self.tables.get(&id) else {
-                continue;
-            };
-            // An unclean table stays out of use until the next events, so that no refusal is repeated for ever. It is emptied
-            // already now, because not every device can be detached.
-            let unclean = table.trouble == Some(Trouble::Unclean);
-            if (unclean || !table.ledger.is_empty()) && !self.empty(id) {
-                self.tables
-                    .entry(id)
-                    .and_modify(|table| table.trouble = Some(Trouble::Unclean));
-            }
-        }
-    }
-
-    /// The tables that hold `content`.
-    fn tables_of(&self, content: Content) -> Vec<TableId> {
-        let ids = self.contents.get(&content);
-        ids.map_or_else(Vec::new, |ids| ids.iter().copied().collect())
-    }
-
-    fn add_table(&mut self, mut table: HostTable) {
-        let left = self.host.entries_left(table.id);
-        table.entry_limit = left.map(|left| left + table.ledger.len() as u64);
-        self.contents
-            .entry(table.content)
-            .or_default()
-            .insert(table.id);
-        self.tables.insert(table.id, table);
-    }
-
-    /// `id` shall hold something else.
-    fn rename(&mut self, id: TableId, content: Content) {
-        if let Some(table) = self.tables.get_mut(&id) {
-            let before = std::mem::replace(&mut table.content, content);
-            self.unlist(before, id);
-            self.contents.entry(content).or_default().insert(id);
-        }
-    }
-
-    fn remove_table(&mut self, id: TableId) {
-        if let Some(table) = self.tables.remove(&id) {
-            self.unlist(table.content, id);
-        }
-    }
-
-    fn unlist(&mut self, content: Content, id: TableId) {
-        if let Some(ids) = self.contents.get_mut(&content) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.contents.remove(&content);
-            }
         }
     }
 }

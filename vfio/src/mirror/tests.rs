@@ -11,3 +11,4 @@ mod properties;
 mod refusals;
 mod rig;
 mod sharing;
+mod unclean;

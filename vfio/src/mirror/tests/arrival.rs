@@ -89,10 +89,7 @@ fn invalidation_told_with_the_arrival_is_not_lost() {
         rig.clear(root, 0, 1);
         rig.map(root, PAGE, 0x6000, RW);
         let events = [
-            FollowEvent::Attach {
-                device: B,
-                to: rig.domain(1, root),
-            },
+            attachment(B, rig.domain(1, root)),
             pages_invalidated(1, 0, 2 * PAGE),
         ];
         assert!(rig.unit.apply(&events).results.iter().all(Result::is_ok));
@@ -110,18 +107,9 @@ fn only_the_net_effect_of_a_batch_reaches_the_host() {
     rig.attached(one);
     let device = A;
     let events = [
-        FollowEvent::Attach {
-            device,
-            to: Attachment::Blocked,
-        },
-        FollowEvent::Attach {
-            device,
-            to: rig.domain(2, two),
-        },
-        FollowEvent::Attach {
-            device,
-            to: rig.domain(1, one),
-        },
+        attachment(device, Attachment::Blocked),
+        attachment(device, rig.domain(2, two)),
+        attachment(device, rig.domain(1, one)),
     ];
     assert!(rig.unit.apply(&events).results.iter().all(Result::is_ok));
     assert_eq!(rig.host.take_log(), []);
@@ -232,10 +220,7 @@ fn unknown_device_on_a_host_without_moves_is_refused() {
     let mut rig = Rig::type1();
     let root = rig.table();
     let device = DeviceHandle(77);
-    let event = FollowEvent::Attach {
-        device,
-        to: rig.domain(1, root),
-    };
+    let event = attachment(device, rig.domain(1, root));
     let answer = rig.unit.apply(&[event]);
     assert_eq!(refused(&answer), [iommu::follow::Unmet::Attachment(device)]);
 }

@@ -4,7 +4,7 @@
 use super::rig::*;
 use crate::backend::fake::FakeOptions;
 use crate::mirror::Budget;
-use iommu::follow::{Attachment, FollowEvent};
+use iommu::follow::Attachment;
 
 const SMALL: Budget = Budget {
     tables: 4096,
@@ -45,10 +45,7 @@ fn tables_that_cost_too_much_block_the_domain_and_no_other() {
             let good = rig.table();
             rig.map(good, 0, 0x5000, RW);
             rig.attach(B, rig.domain(2, good));
-            let event = FollowEvent::Attach {
-                device: A,
-                to: rig.domain(1, bad),
-            };
+            let event = attachment(A, rig.domain(1, bad));
             let answer = rig.unit.apply(&[event]);
             assert_eq!(refused(&answer).len(), 1);
             assert_eq!(rig.reached(A), []);
@@ -64,10 +61,7 @@ fn tables_that_cost_too_much_block_the_domain_and_no_other() {
 fn domain_that_is_blocked_is_not_walked_for_single_pages() {
     for mut rig in rigs() {
         let bad = aliased(&mut rig);
-        let event = FollowEvent::Attach {
-            device: A,
-            to: rig.domain(1, bad),
-        };
+        let event = attachment(A, rig.domain(1, bad));
         let _ = rig.unit.apply(&[event]);
         let before = rig.mirror.stats().tables;
         let answer = rig.unit.apply(&[pages_invalidated(1, 0, PAGE)]);
@@ -81,10 +75,7 @@ fn domain_that_is_blocked_is_not_walked_for_single_pages() {
 fn domain_that_was_blocked_comes_back_when_its_tables_are_mended() {
     for mut rig in rigs() {
         let root = aliased(&mut rig);
-        let event = FollowEvent::Attach {
-            device: A,
-            to: rig.domain(1, root),
-        };
+        let event = attachment(A, rig.domain(1, root));
         let _ = rig.unit.apply(&[event]);
         for n in 0..512 {
             rig.memory.set(root + 8 * n, 0);
@@ -126,10 +117,7 @@ fn runs_that_pile_up_domain_by_domain_block_the_one_that_is_too_much() {
             }
         }
         rig.attach(A, rig.domain(1, roots[0]));
-        let event = FollowEvent::Attach {
-            device: B,
-            to: rig.domain(2, roots[1]),
-        };
+        let event = attachment(B, rig.domain(2, roots[1]));
         assert_eq!(refused(&rig.unit.apply(&[event])).len(), 1);
         assert_eq!((rig.reached(A).len(), rig.reached(B).len()), (3500, 0));
         rig.attach(A, Attachment::Blocked);

@@ -138,7 +138,7 @@ impl Guest {
 
     fn attach(&self, device: DeviceHandle) -> FollowEvent {
         let to = self.domains[&device].map_or(Attachment::Blocked, |root| self.domain(root));
-        FollowEvent::Attach { device, to }
+        attachment(device, to)
     }
 
     fn domain(&self, root: usize) -> Attachment {

@@ -6,7 +6,7 @@ use crate::backend::HostError;
 use crate::backend::fake::{CallKind, FakeOptions, Injection};
 use crate::mirror::{Budget, Options};
 use iommu::address::Iova;
-use iommu::follow::{FollowEvent, Unmet};
+use iommu::follow::Unmet;
 
 /// Guests that map page by page, each page a batch: what compaction is for.
 fn map_in_batches(rig: &mut Rig, root: u64, pages: u64) -> usize {
@@ -60,10 +60,7 @@ fn mappings_that_ran_out_name_the_first_page_and_come_when_others_go() {
     for n in 0..6 {
         rig.map(root, 2 * n * PAGE, 0x100_0000, RW);
     }
-    let event = FollowEvent::Attach {
-        device: A,
-        to: rig.domain(1, root),
-    };
+    let event = attachment(A, rig.domain(1, root));
     let answer = rig.unit.apply(&[event]);
     let unmet = Unmet::Unsynced {
         device: A,
@@ -197,10 +194,7 @@ fn addresses_beyond_a_units_width_do_not_keep_its_device_from_the_others() {
     rig.map(root, 0x5000, 0x5000, RW);
     rig.map(root, beyond, 0x6000, RW);
     rig.host.narrow(A, range(beyond, 1 << 38));
-    let event = FollowEvent::Attach {
-        device: A,
-        to: rig.domain(1, root),
-    };
+    let event = attachment(A, rig.domain(1, root));
     let unmet = Unmet::Unsynced {
         device: A,
         pasid: None,
@@ -217,10 +211,7 @@ fn device_that_reserves_what_is_mapped_is_refused_and_the_others_live_on() {
     rig.map(root, 0x10_0000, 0x5000, RW);
     rig.attached(root);
     rig.host.reserve(B, range(0x10_0000, 0x1_0000));
-    let event = FollowEvent::Attach {
-        device: B,
-        to: rig.domain(1, root),
-    };
+    let event = attachment(B, rig.domain(1, root));
     let answer = rig.unit.apply(&[event]);
     assert_eq!(refused(&answer), [Unmet::Attachment(B)]);
     assert_eq!(rig.pages(A), rig.expected(root, 0..512));

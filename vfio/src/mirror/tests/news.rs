@@ -6,7 +6,7 @@ use crate::backend::HostError;
 use crate::backend::fake::{CallKind, FakeOptions, Injection};
 use crate::mirror::{Budget, Listener, UnitId};
 use iommu::address::Iova;
-use iommu::follow::{DeviceHandle, FollowEvent, Follower, Unmet};
+use iommu::follow::{DeviceHandle, Follower, Unmet};
 use std::sync::{Arc, Mutex};
 
 type Heard = (Vec<Unmet>, Vec<DeviceHandle>);
@@ -47,10 +47,7 @@ fn shared(rig: &mut Rig) -> (u64, Arc<dyn Follower>, [Arc<Ear>; 2]) {
     rig.map_pages(root, 0, 0x100_0000, 4 * PAGE);
     rig.attached(root);
     let other = rig.mirror.follower(UnitId(1), rig.capabilities);
-    let event = FollowEvent::Attach {
-        device: B,
-        to: rig.domain(1, root),
-    };
+    let event = attachment(B, rig.domain(1, root));
     assert_eq!(other.apply(&[event]).results, [Ok(())]);
     let ears = [(); 2].map(|()| Arc::new(Ear::default()));
     for (unit, ear) in (0..).zip(&ears) {
@@ -100,10 +97,7 @@ fn unit_hears_that_another_unit_split_a_group() {
     rig.host.open_beside(B, A);
     let (_root, _other, ears) = shared(&mut rig);
     let two = rig.table();
-    let event = FollowEvent::Attach {
-        device: A,
-        to: rig.domain(2, two),
-    };
+    let event = attachment(A, rig.domain(2, two));
     assert!(rig.unit.apply(&[event]).results[0].is_err());
     assert_eq!(ears[1].take(), [(vec![Unmet::Attachment(B)], vec![])]);
 }

@@ -8,7 +8,6 @@ use crate::backend::{HostError, TableId};
 use crate::mirror::Budget;
 use crate::run::push_joined;
 use iommu::address::Iova;
-use iommu::follow::FollowEvent;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -227,7 +226,7 @@ proptest! {
             let word = if word & 0x800 == 0 { tables[n % 4] | word & 3 } else { word };
             rig.memory.set(tables[n % 4] + place * 8, word);
         }
-        let event = FollowEvent::Attach { device: A, to: rig.domain(1, tables[0]) };
+        let event = attachment(A, rig.domain(1, tables[0]));
         let _ = rig.unit.apply(&[event]);
         rig.assert_ledger_is_true();
         prop_assert!(rig.mirror.stats().tables <= 512 + 64);

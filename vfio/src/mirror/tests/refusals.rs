@@ -5,18 +5,8 @@ use super::rig::*;
 use crate::backend::HostError;
 use crate::backend::fake::{CallKind, Injection};
 use crate::mirror::UnitId;
-use iommu::address::Iova;
-use iommu::follow::{Attachment, FollowEvent, Unmet};
+use iommu::follow::{Attachment, Unmet};
 use iommu::ids::Pasid;
-
-/// The first page of A that is not as the guest says.
-fn unsynced(first: u64) -> Unmet {
-    Unmet::Unsynced {
-        device: A,
-        pasid: None,
-        first: Iova(first),
-    }
-}
 
 #[test]
 fn refused_mapping_is_not_taken_for_done_and_is_tried_again() {
@@ -122,88 +112,6 @@ fn host_that_is_busy_for_a_moment_is_asked_again() {
 }
 
 #[test]
-fn device_reaches_nothing_while_a_mapping_cannot_be_removed() {
-    let mut rig = Rig::iommufd();
-    let root = rig.table();
-    rig.map_pages(root, 0, 0x100_0000, 4 * PAGE);
-    rig.attached(root);
-    rig.attach(B, Attachment::Identity);
-    rig.clear(root, 0, 1);
-    rig.host
-        .inject(Injection::always(CallKind::Remove, HostError::Io));
-    let answer = rig.unit.apply(&[pages_invalidated(1, 0, PAGE)]);
-    assert_eq!(refused(&answer), [unsynced(0)]);
-    assert_eq!(rig.table_of(A), None);
-    assert_eq!(rig.table_of(B), rig.identity());
-    // Still not: and it is not tried for ever.
-    assert!(rig.unit.apply(&[domain_invalidated(1)]).results[0].is_err());
-    assert_eq!(rig.table_of(A), None);
-    rig.host.heal();
-    let answer = rig.unit.apply(&[domain_invalidated(1)]);
-    assert_eq!((answer.results, answer.resynced), (vec![Ok(())], vec![A]));
-    assert_eq!(rig.pages(A), rig.expected(root, 0..8));
-}
-
-#[test]
-fn device_that_is_refused_when_its_table_is_clean_again_is_attached_with_the_next_batch() {
-    let mut rig = Rig::iommufd();
-    let root = rig.table();
-    rig.map(root, 0, 0x5000, RW);
-    rig.attached(root);
-    rig.clear(root, 0, 1);
-    rig.host
-        .inject(Injection::always(CallKind::Remove, HostError::Io));
-    assert!(rig.unit.apply(&[domain_invalidated(1)]).results[0].is_err());
-    rig.host.heal();
-    rig.host
-        .inject(Injection::once(CallKind::Attach, HostError::Io));
-    rig.map(root, 0, 0x5000, RW);
-    assert_eq!(rig.unit.apply(&[domain_invalidated(1)]).resynced, []);
-    assert_eq!(rig.table_of(A), None);
-    let answer = rig.unit.apply(&[domain_invalidated(77)]);
-    assert_eq!(answer.resynced, [A]);
-    assert_eq!(rig.pages(A), rig.expected(root, 0..8));
-}
-
-#[test]
-fn table_of_a_device_that_cannot_be_detached_is_emptied_when_a_removal_fails() {
-    let mut rig = Rig::type1();
-    let root = rig.table();
-    rig.map(root, 0, 0x5000, RW);
-    rig.map(root, LARGE, 0x6000, RW);
-    rig.attached(root);
-    rig.clear(root, 0, 1);
-    rig.host
-        .inject(Injection::once(CallKind::Remove, HostError::Io));
-    let answer = rig.unit.apply(&[pages_invalidated(1, 0, PAGE)]);
-    assert_eq!(refused(&answer), [unsynced(0)]);
-    assert_eq!(rig.reached(A), []);
-    let answer = rig.unit.apply(&[domain_invalidated(77)]);
-    assert_eq!(answer.resynced, [A]);
-    assert_eq!(rig.pages(A), rig.expected(root, 0..1024));
-}
-
-#[test]
-fn device_that_cannot_be_taken_off_its_mappings_is_told() {
-    let mut rig = Rig::type1();
-    let root = rig.table();
-    rig.map(root, 0, 0x5000, RW);
-    rig.attached(root);
-    rig.host
-        .inject(Injection::always(CallKind::Remove, HostError::Io));
-    let event = FollowEvent::Attach {
-        device: A,
-        to: Attachment::Blocked,
-    };
-    let answer = rig.unit.apply(&[event]);
-    assert_eq!(refused(&answer), [unsynced(0)]);
-    rig.host.heal();
-    let answer = rig.unit.apply(&[domain_invalidated(77)]);
-    assert_eq!(answer.resynced, [A]);
-    assert_eq!(rig.reached(A), []);
-}
-
-#[test]
 fn host_that_removes_less_than_it_had_is_not_trusted_with_the_rest() {
     for mut rig in Rig::both() {
         let root = rig.table();
@@ -229,10 +137,7 @@ fn device_of_another_unit_is_told_to_be_whole_by_its_own() {
     let mut rig = Rig::iommufd();
     let root = rig.table();
     let other = rig.mirror.follower(UnitId(1), rig.capabilities);
-    let event = FollowEvent::Attach {
-        device: B,
-        to: rig.domain(1, root),
-    };
+    let event = attachment(B, rig.domain(1, root));
     rig.map(root, 0, 0x5000, RW);
     rig.host
         .inject(Injection::once(CallKind::Map, HostError::Io));
@@ -251,10 +156,7 @@ fn refused_attachment_blocks_the_device_until_it_is_told_again() {
     rig.attached(one);
     rig.host
         .inject(Injection::once(CallKind::Attach, HostError::Invalid));
-    let move_it = |root| FollowEvent::Attach {
-        device: A,
-        to: rig.domain(2, root),
-    };
+    let move_it = |root| attachment(A, rig.domain(2, root));
     let answer = rig.unit.apply(&[move_it(two)]);
     assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
     assert_eq!(rig.table_of(A), None);
@@ -284,10 +186,7 @@ fn table_that_cannot_be_made_refuses_the_attachment() {
     rig.attached(one);
     rig.host
         .inject(Injection::once(CallKind::Create, HostError::LockedMemory));
-    let event = FollowEvent::Attach {
-        device: A,
-        to: rig.domain(2, two),
-    };
+    let event = attachment(A, rig.domain(2, two));
     let answer = rig.unit.apply(&[event]);
     assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
     assert_eq!(rig.table_of(A), None);
@@ -303,10 +202,7 @@ fn table_that_is_neither_usable_nor_taken_back_is_the_only_one_however_often_the
     for kind in [CallKind::Limits, CallKind::Destroy] {
         rig.host.inject(Injection::always(kind, HostError::Io));
     }
-    let event = FollowEvent::Attach {
-        device: A,
-        to: rig.domain(1, root),
-    };
+    let event = attachment(A, rig.domain(1, root));
     for _ in 0..3 {
         let answer = rig.unit.apply(&[event]);
         assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
@@ -316,94 +212,6 @@ fn table_that_is_neither_usable_nor_taken_back_is_the_only_one_however_often_the
     rig.tell(event);
     assert_eq!(rig.pages(A), rig.expected(root, 0..8));
     assert_eq!(rig.host.tables().len(), before + 1);
-}
-
-#[test]
-fn device_that_cannot_be_detached_finds_its_table_empty() {
-    let mut rig = Rig::iommufd();
-    let root = rig.table();
-    rig.map(root, 0, 0x5000, RW);
-    rig.attached(root);
-    rig.host
-        .inject(Injection::always(CallKind::Detach, HostError::Io));
-    let event = FollowEvent::Attach {
-        device: A,
-        to: Attachment::Blocked,
-    };
-    let answer = rig.unit.apply(&[event]);
-    assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
-    assert_eq!(rig.reached(A), []);
-    rig.host.heal();
-    let answer = rig.unit.apply(&[domain_invalidated(77)]);
-    assert_eq!(answer.resynced, [A]);
-    assert_eq!(rig.table_of(A), None);
-    assert_eq!(rig.mirror.tables(), []);
-}
-
-#[test]
-fn device_that_keeps_what_the_guest_took_away_is_named_until_it_does_not() {
-    for mut rig in Rig::both() {
-        let root = rig.table();
-        rig.map(root, 0, 0x5000, RW);
-        rig.attached(root);
-        rig.clear(root, 0, 1);
-        for kind in [CallKind::Remove, CallKind::Detach] {
-            rig.host.inject(Injection::always(kind, HostError::Io));
-        }
-        let answer = rig.unit.apply(&[pages_invalidated(1, 0, PAGE)]);
-        assert_eq!(refused(&answer).len(), 1);
-        assert_eq!(rig.reached(A).len(), 1, "the host left it nothing else");
-        assert_eq!(rig.mirror.still_reachable(), [A]);
-        rig.host.heal();
-        rig.tell(domain_invalidated(77));
-        assert_eq!(rig.reached(A), []);
-        assert_eq!(rig.mirror.still_reachable(), []);
-    }
-}
-
-#[test]
-fn device_that_stays_on_a_table_which_another_one_needs_is_named() {
-    let mut rig = Rig::iommufd();
-    let root = rig.table();
-    rig.map(root, 0, 0x5000, RW);
-    rig.attached(root);
-    rig.attach(B, rig.domain(1, root));
-    rig.host
-        .inject(Injection::always(CallKind::Detach, HostError::Io));
-    let event = FollowEvent::Attach {
-        device: A,
-        to: Attachment::Blocked,
-    };
-    assert_eq!(refused(&rig.unit.apply(&[event])), [Unmet::Attachment(A)]);
-    assert_eq!(rig.reached(A).len(), 1);
-    assert_eq!(rig.mirror.still_reachable(), [A]);
-    rig.host.heal();
-    rig.tell(domain_invalidated(77));
-    assert_eq!(rig.table_of(A), None);
-    assert_eq!(rig.mirror.still_reachable(), []);
-}
-
-#[test]
-fn device_that_is_blocked_or_goes_through_an_empty_table_is_not_named() {
-    let mut rig = Rig::iommufd();
-    let root = rig.table();
-    rig.map(root, 0, 0x5000, RW);
-    rig.attached(root);
-    rig.clear(root, 0, 1);
-    rig.host
-        .inject(Injection::always(CallKind::Remove, HostError::Io));
-    assert!(rig.unit.apply(&[domain_invalidated(1)]).results[0].is_err());
-    assert_eq!(rig.mirror.still_reachable(), [], "it is detached");
-    rig.host.heal();
-    rig.tell(domain_invalidated(1));
-    rig.host
-        .inject(Injection::always(CallKind::Detach, HostError::Io));
-    let event = FollowEvent::Attach {
-        device: A,
-        to: Attachment::Blocked,
-    };
-    assert!(rig.unit.apply(&[event]).results[0].is_err());
-    assert_eq!(rig.mirror.still_reachable(), [], "its table is empty");
 }
 
 #[test]
@@ -423,7 +231,7 @@ fn first_stage_tables_are_refused_because_their_changes_are_not_told() {
         false,
         &rig.capabilities,
     ));
-    let answer = rig.unit.apply(&[FollowEvent::Attach { device: A, to }]);
+    let answer = rig.unit.apply(&[attachment(A, to)]);
     assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
     assert_eq!(rig.table_of(A), None);
 }

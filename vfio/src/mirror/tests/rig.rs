@@ -222,7 +222,7 @@ impl Rig {
     }
 
     pub fn attach(&self, device: DeviceHandle, to: Attachment) {
-        self.tell(FollowEvent::Attach { device, to });
+        self.tell(attachment(device, to));
     }
 
     /// Attaches A to the tables at `root`, tagged 1, and takes what that cost out of the log.
@@ -293,6 +293,11 @@ pub fn range(start: u64, len: u64) -> IovaRange {
     IovaRange::from_len(Iova(start), len).unwrap()
 }
 
+/// A device goes by something else.
+pub const fn attachment(device: DeviceHandle, to: Attachment) -> FollowEvent {
+    FollowEvent::Attach { device, to }
+}
+
 /// Pages of one domain were invalidated.
 pub fn pages_invalidated(id: u16, start: u64, len: u64) -> FollowEvent {
     FollowEvent::Invalidated(Invalidated {
@@ -337,4 +342,13 @@ pub fn run(start: u64, len: u64, gpa: u64, rights: Rights) -> Run {
 
 pub fn rw(start: u64, len: u64, gpa: u64) -> Run {
     run(start, len, gpa, Rights::ReadWrite)
+}
+
+/// The first page of A that is not as the guest says.
+pub fn unsynced(first: u64) -> Unmet {
+    Unmet::Unsynced {
+        device: A,
+        pasid: None,
+        first: Iova(first),
+    }
 }

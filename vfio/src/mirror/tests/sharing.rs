@@ -81,10 +81,7 @@ fn domain_ids_of_two_units_do_not_mix() {
     }
     let other = rig.mirror.follower(UnitId(1), rig.capabilities);
     rig.attach(A, rig.domain(1, one));
-    let event = FollowEvent::Attach {
-        device: B,
-        to: rig.domain(1, two),
-    };
+    let event = attachment(B, rig.domain(1, two));
     assert_eq!(other.apply(&[event]).results, [Ok(())]);
     for root in [one, two] {
         rig.clear(root, 0, 1);
@@ -142,7 +139,7 @@ fn pasid_on_a_host_without_pasids_is_refused_and_the_others_are_not() {
     let root = rig.table();
     rig.map(root, 0, 0x5000, RW);
     let to = rig.domain(1, root);
-    let events = [bind(A, 5, to), FollowEvent::Attach { device: A, to }];
+    let events = [bind(A, 5, to), attachment(A, to)];
     let answer = rig.unit.apply(&events);
     let refusal = answer.results[0].clone().unwrap_err();
     assert_eq!(refusal.unmet, [Unmet::Binding(A, Pasid::new(5).unwrap())]);
@@ -160,10 +157,7 @@ fn group_whose_devices_disagree_reaches_nothing_and_says_so() {
     rig.host.open_beside(mate, A);
     attach_all(&rig, [1, 9], one);
     assert_eq!(rig.pages(mate), rig.expected(one, 0..8));
-    let event = FollowEvent::Attach {
-        device: mate,
-        to: rig.domain(2, two),
-    };
+    let event = attachment(mate, rig.domain(2, two));
     let answer = rig.unit.apply(&[event]);
     assert_eq!(refused(&answer), [Unmet::Attachment(mate)]);
     assert_eq!(rig.reached(A), []);
