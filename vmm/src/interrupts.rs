@@ -3,15 +3,20 @@
 //!
 //! A message of a device or of the IOAPIC is remapped by the unit with the id of who sent it ([`RemappedMessages`]) and then
 //! given to the local APICs ([`Processors`]), which also take the unit's own events, as nothing remaps those. The kernel
-//! holds the local APICs and nothing else; [`IoapicRoutes`] tells it which vectors it must report the end of.
+//! holds the local APICs and nothing else; [`IoapicRoutes`] tells it which vectors it must report the end of, and
+//! [`VectorRoutes`] what the events of passed-through devices become. Both stand in one [`RouteTable`].
 //!
-//! Lock order: routes, then IOAPIC, then the unit. Whoever calls [`IoapicRoutes::refresh`] holds none of them, and a message
-//! is sent without any of them.
+//! Lock order: routes (pins or vectors, then the table), then IOAPIC, then the unit. Whoever refreshes routes holds none of
+//! them, and a message is sent without any of them, except for a vector's, which is sent under the vectors' lock.
 
 mod kvm;
 mod routes;
+mod table;
+mod vectors;
 
 pub use routes::{IoapicRoutes, Pins};
+pub use table::RouteTable;
+pub use vectors::VectorRoutes;
 
 use iommu::ids::{Requester, SourceId};
 use iommu::msi::{MsiMessage, MsiSender, MsiSink};
@@ -20,9 +25,15 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use vmm_sys_util::eventfd::EventFd;
 
 /// Addresses of interrupt messages begin with this (bits 31:20); those above 4 GiB are none.
 const INTERRUPT_RANGE: u64 = 0xfee;
+
+/// Whether a write of this is an interrupt.
+const fn is_interrupt(message: MsiMessage) -> bool {
+    message.address >> 20 == INTERRUPT_RANGE
+}
 
 /// What the kernel does with interrupts.
 pub trait LocalApics: fmt::Debug + Send + Sync {
@@ -37,6 +48,18 @@ pub trait LocalApics: fmt::Debug + Send + Sync {
     /// # Errors
     /// The kernel refused.
     fn set_routes(&self, routes: &[Route]) -> io::Result<()>;
+
+    /// Each signal of `event` is delivered by the route of `gsi` from now on (KVM_IRQFD), one that waits in it first.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn attach(&self, event: &EventFd, gsi: u32) -> io::Result<()>;
+
+    /// Signals of `event` are delivered no longer, and wait in it; when it returns, nothing is on its way.
+    ///
+    /// # Errors
+    /// The event is not attached to `gsi`.
+    fn detach(&self, event: &EventFd, gsi: u32) -> io::Result<()>;
 }
 
 /// One route of the kernel: what the global system interrupt `gsi` becomes.
@@ -137,7 +160,7 @@ impl MsiSender for RemappedMessages {
         }
         // A device writes its message like any other data. Outside the interrupt range it would be DMA, which a guest that
         // programs such an address does not get: no guest wants it, and it would have to go through the device's DMA space.
-        if message.address >> 20 != INTERRUPT_RANGE {
+        if !is_interrupt(message) {
             return;
         }
         let source = requester.source();

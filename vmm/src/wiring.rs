@@ -16,7 +16,7 @@ mod virtio;
 
 use crate::board::Board;
 use crate::error::Error;
-use crate::interrupts::{LocalApics, Processors};
+use crate::interrupts::{LocalApics, Processors, RouteTable};
 use devices::bus::BusError;
 use std::sync::Arc;
 
@@ -30,7 +30,8 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
     let processors = Processors::new(Arc::clone(&apics));
     let units = iommu::Units::new(&config, &board.ram, board.phys_bits, &processors)?;
     units.install(board)?;
-    let ioapic = ioapic::Wired::new(&units, apics);
+    let table = RouteTable::new(apics);
+    let ioapic = ioapic::Wired::new(&units, table);
     let lines = ioapic.lines();
     ioapic.install(board)?;
     let reset = legacy::wire(board, &lines)?;

@@ -6,6 +6,7 @@ use crate::kvm::vm::Vm;
 use iommu::msi::MsiMessage;
 use kvm_bindings::{KVM_IRQ_ROUTING_MSI, KvmIrqRouting, kvm_irq_routing_entry, kvm_msi};
 use std::io;
+use vmm_sys_util::eventfd::EventFd;
 
 impl LocalApics for Vm {
     fn signal(&self, message: MsiMessage) -> io::Result<()> {
@@ -25,6 +26,14 @@ impl LocalApics for Vm {
         let table = KvmIrqRouting::from_entries(&entries)
             .map_err(|e| io::Error::other(format!("{} routes: {e:?}", routes.len())))?;
         self.fd().set_gsi_routing(&table).map_err(refusal)
+    }
+
+    fn attach(&self, event: &EventFd, gsi: u32) -> io::Result<()> {
+        self.fd().register_irqfd(event, gsi).map_err(refusal)
+    }
+
+    fn detach(&self, event: &EventFd, gsi: u32) -> io::Result<()> {
+        self.fd().unregister_irqfd(event, gsi).map_err(refusal)
     }
 }
 

@@ -6,7 +6,8 @@
 //! pin needs a route only while its remapped message is level-triggered; Linux behind interrupt remapping has none, because
 //! its table entries say edge and it ends interrupts at the IOAPIC itself.
 
-use super::{LocalApics, Remap, Route};
+use super::table::RouteTable;
+use super::{Remap, Route};
 use crate::board::EoiSink;
 use iommu::ids::SourceId;
 use iommu::msi::MsiMessage;
@@ -31,37 +32,38 @@ pub struct IoapicRoutes {
     pins: Arc<dyn Pins>,
     source: SourceId,
     remap: Arc<dyn Remap>,
-    apics: Arc<dyn LocalApics>,
+    table: Arc<RouteTable>,
     current: Mutex<Vec<Route>>,
 }
 
 impl IoapicRoutes {
-    /// Routes of `pins`, whose messages are remapped as those of `source`. The kernel has none yet.
+    /// Routes of `pins` in `table`, remapped as messages of `source`. There are none yet.
     #[must_use]
     pub fn new(
         pins: Arc<dyn Pins>,
         source: SourceId,
         remap: Arc<dyn Remap>,
-        apics: Arc<dyn LocalApics>,
+        table: Arc<RouteTable>,
     ) -> Arc<Self> {
         Arc::new(Self {
             pins,
             source,
             remap,
-            apics,
+            table,
             current: Mutex::new(Vec::new()),
         })
     }
 
-    /// Looks at the pins and at their remapping again; call it after either changed. The kernel is told only if something is
-    /// different, since it makes every processor look at its vectors again.
+    /// Looks at the pins and at their remapping again; call it after either changed.
     pub fn refresh(&self) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = self.wanted();
         if *current == wanted {
             return;
         }
-        match self.apics.set_routes(&wanted) {
+        let old = current.iter().map(|route| (route.gsi, None));
+        let new = wanted.iter().map(|route| (route.gsi, Some(route.message)));
+        match self.table.change(old.chain(new)) {
             Ok(()) => *current = wanted,
             Err(error) => tracing::error!("the host refused the IOAPIC's routes: {error}"),
         }

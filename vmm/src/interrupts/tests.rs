@@ -21,6 +21,14 @@ impl LocalApics for Kernel {
         self.routes.lock().unwrap().push(routes.to_vec());
         Ok(())
     }
+
+    fn attach(&self, _: &EventFd, gsi: u32) -> io::Result<()> {
+        panic!("no event is routed to {gsi}")
+    }
+
+    fn detach(&self, _: &EventFd, gsi: u32) -> io::Result<()> {
+        panic!("no event is routed to {gsi}")
+    }
 }
 
 /// Passes source 00:1f.0 only and adds 0x10 to the vector; trigger mode as in `level`.
@@ -133,7 +141,8 @@ fn routes() -> Routes {
         (5, message(0x8051)),
         (6, message(0x8051)),
     ];
-    let routes = IoapicRoutes::new(pins.clone(), IOAPIC, table.clone(), kernel.clone());
+    let kept = RouteTable::new(kernel.clone());
+    let routes = IoapicRoutes::new(pins.clone(), IOAPIC, table.clone(), kept);
     Routes {
         kernel,
         table,

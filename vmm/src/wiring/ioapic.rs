@@ -4,7 +4,7 @@
 use super::iommu::Units;
 use crate::board::{Board, EoiSink, Reset};
 use crate::error::Error;
-use crate::interrupts::{IoapicRoutes, LocalApics, Pins};
+use crate::interrupts::{IoapicRoutes, Pins, RouteTable};
 use crate::layout;
 use devices::bus::BusDevice;
 use devices::ioapic::{Ioapic, IoapicOutput, PINS, WINDOW_SIZE};
@@ -51,15 +51,15 @@ pub struct Wired {
 }
 
 impl Wired {
-    /// An IOAPIC whose messages the first unit remaps; `apics` is told of its level-triggered vectors.
+    /// An IOAPIC whose messages the first unit remaps; its level-triggered vectors stand in `table`.
     #[must_use]
-    pub fn new(units: &Units, apics: Arc<dyn LocalApics>) -> Self {
+    pub fn new(units: &Units, table: Arc<RouteTable>) -> Self {
         let output = Arc::new(Output::new(units));
         let ioapic = Ioapic::new(ID, Arc::clone(&output) as _);
         let pins = Arc::new(IoapicPins(Arc::clone(&ioapic)));
-        let routes = IoapicRoutes::new(pins, SOURCE, units.root().remap(), apics);
+        let routes = IoapicRoutes::new(pins, SOURCE, units.root().remap(), table);
         let _ = output.routes.set(Arc::downgrade(&routes));
-        units.refresh_on_change(&routes);
+        units.refresh_pins_on_change(&routes);
         Self { ioapic, routes }
     }
 

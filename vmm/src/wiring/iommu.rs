@@ -13,7 +13,7 @@ use self::counters::UnitCounters;
 use crate::board::{self, Board};
 use crate::config::Config;
 use crate::error::Error;
-use crate::interrupts::{IoapicRoutes, NoRemap, Processors};
+use crate::interrupts::{IoapicRoutes, NoRemap, Processors, VectorRoutes};
 use crate::{layout, offer};
 use devices::bus::BusDevice;
 use iommu::memory::{PhysMem, Ram};
@@ -115,9 +115,15 @@ impl Units {
         }
     }
 
-    /// Refreshes `routes` whenever remapping changes, from now on.
-    pub fn refresh_on_change(&self, routes: &Arc<IoapicRoutes>) {
-        let _ = self.routes.0.set(Arc::downgrade(routes));
+    /// Refreshes the IOAPIC's `routes` whenever remapping changes, from now on.
+    pub fn refresh_pins_on_change(&self, routes: &Arc<IoapicRoutes>) {
+        let _ = self.routes.pins.set(Arc::downgrade(routes));
+    }
+
+    /// Refreshes the `routes` of passed-through devices whenever remapping changes, from now on.
+    #[expect(dead_code, reason = "no option passes a device through yet")]
+    pub fn refresh_vectors_on_change(&self, routes: &Arc<VectorRoutes>) {
+        let _ = self.routes.vectors.set(Arc::downgrade(routes));
     }
 }
 
@@ -135,13 +141,19 @@ impl BusDevice for Registers {
     }
 }
 
-/// Tells the IOAPIC's routes of changes. They come to be after the units, which they ask.
+/// Tells routes that were computed in advance of changes. They come to be after the units, which they ask.
 #[derive(Debug, Default)]
-struct RouteListener(OnceLock<Weak<IoapicRoutes>>);
+struct RouteListener {
+    pins: OnceLock<Weak<IoapicRoutes>>,
+    vectors: OnceLock<Weak<VectorRoutes>>,
+}
 
 impl InterruptListener for RouteListener {
     fn interrupts_changed(&self) {
-        if let Some(routes) = self.0.get().and_then(Weak::upgrade) {
+        if let Some(routes) = self.pins.get().and_then(Weak::upgrade) {
+            routes.refresh();
+        }
+        if let Some(routes) = self.vectors.get().and_then(Weak::upgrade) {
             routes.refresh();
         }
     }

@@ -11,6 +11,7 @@ use iommu::msi::MsiMessage;
 use std::io;
 use std::sync::{Arc, Mutex};
 use vm_memory::GuestAddress;
+use vmm_sys_util::eventfd::EventFd;
 
 /// Physical address bits of the machine.
 pub const PHYS_BITS: u8 = 40;
@@ -49,6 +50,14 @@ impl LocalApics for Kernel {
 
     fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
         *self.routes.lock().unwrap() = routes.to_vec();
+        Ok(())
+    }
+
+    fn attach(&self, _: &EventFd, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn detach(&self, _: &EventFd, _: u32) -> io::Result<()> {
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ fn program(wired: &Wired, pin: u8, entry: u64) {
 
 fn wired(options: &[&str]) -> (Arc<Kernel>, Arc<Ram>, Units, Wired) {
     let (kernel, ram, units) = parts(&config(options));
-    let wired = Wired::new(&units, Arc::clone(&kernel) as _);
+    let wired = Wired::new(&units, RouteTable::new(Arc::clone(&kernel) as _));
     (kernel, ram, units, wired)
 }
 
