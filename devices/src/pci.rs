@@ -17,6 +17,7 @@ pub mod msix;
 pub mod pasid;
 pub mod pm;
 pub mod pri;
+pub mod removable;
 pub mod root;
 pub mod root_port;
 

@@ -9,6 +9,7 @@
 //! takes the locks of functions; functions never call back.
 
 mod access;
+mod hotplug;
 
 pub use access::ConfigPorts;
 
@@ -27,6 +28,12 @@ pub enum PciError {
     /// Another function is there.
     #[error("PCI slot {0} is taken")]
     SlotTaken(SourceId),
+    /// There is a device below the port of this physical slot number.
+    #[error("there is a device in slot {0}")]
+    PortTaken(u16),
+    /// The port of this physical slot number takes no devices while the guest runs.
+    #[error("port {0} has no hotplug slot")]
+    NoSlot(u16),
 }
 
 /// What is on bus 0.

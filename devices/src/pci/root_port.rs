@@ -3,20 +3,27 @@
 //! sections 7.5.1.3 and 6.7).
 //!
 //! The port does not route: it tells [`super::root::PciRoot`] what its registers forward. Its own interrupts are those of
-//! the slot. Lock rule: the function's state and the list of devices are locked for the look-up only, in this order; devices are
-//! reset with no lock held. Not supported: power management (the port is always in D0), ARI, I/O beyond 64 KiB, error reporting.
+//! the slot, whose rules are functions in `slot`. Lock rule: the function's state and the list of devices are locked for the
+//! look-up only, in this order; devices are reset, and the listener called, with no lock held. Not supported: power management (the port is always in D0), ARI, I/O beyond 64 KiB, error reporting.
+
+mod slot;
+
+pub use slot::{Indicator, SlotView};
 
 use super::bridge::{self, BridgeControl, Forwarding};
 use super::config::{ConfigSpace, Identity, capability, offset, touches};
-use super::express::{DeviceType, Express, SlotCapabilities, SlotControl, SlotStatus};
+use super::express::{DeviceType, Express};
 use super::function::{Function, FunctionBuilder, IntxPin, State};
+use super::removable::Removable;
+use super::root::PciError;
 use super::{BarWindow, PciFunction};
 use crate::irq::IrqLine;
-use bitfield_struct::bitfield;
 use iommu::ids::{Requester, SourceId};
 use iommu::msi::MsiSender;
+use slot::{LinkAllowed, Slot};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::fmt;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 /// What kind of port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +37,11 @@ pub struct RootPortConfig {
 /// Access control services (section 7.7.11).
 const ACCESS_CONTROL: u16 = 0x000d;
 
-const INDICATOR_ON: u8 = 1;
-const INDICATOR_OFF: u8 = 3;
+/// Hears that the guest did something to the slot.
+pub trait SlotListener: fmt::Debug + Send + Sync {
+    /// [`RootPort::slot`] is another one now. Runs on the processor that wrote the register, with no lock held; must not wait.
+    fn slot_changed(&self);
+}
 
 /// The port.
 #[derive(Debug)]
@@ -39,7 +49,8 @@ pub struct RootPort {
     function: Function,
     express: Express,
     config: RootPortConfig,
-    devices: RwLock<BTreeMap<u8, Arc<dyn PciFunction>>>,
+    devices: RwLock<BTreeMap<u8, Arc<Removable>>>,
+    listener: OnceLock<Arc<dyn SlotListener>>,
 }
 
 impl RootPort {
@@ -64,7 +75,7 @@ impl RootPort {
         let space = builder.config();
         let express = Express::install(space, device_type, false);
         if config.hotplug {
-            express.install_slot(space, slot_capabilities(config.slot));
+            express.install_slot(space, slot::capabilities(config.slot));
         }
         builder.capability(capability::BRIDGE_SUBSYSTEM, &[0, 0, 0x36, 0x1b, 0, 0], &[]);
         // Peers do not reach each other: every request goes up to the remapping unit.
@@ -77,6 +88,7 @@ impl RootPort {
             express,
             config,
             devices: RwLock::default(),
+            listener: OnceLock::new(),
         };
         port.power_on();
         Arc::new(port)
@@ -88,51 +100,81 @@ impl RootPort {
         self.config.hotplug
     }
 
+    /// Has `listener` hear what the guest does to the slot. Once.
+    pub fn set_listener(&self, listener: Arc<dyn SlotListener>) {
+        // A second one would be a mistake of the machine's; the first one stays.
+        let _ = self.listener.set(listener);
+    }
+
+    /// The slot as it is now; `None` for a port without.
+    #[must_use]
+    pub fn slot(&self) -> Option<SlotView> {
+        let state = self.function.lock();
+        self.config.hotplug.then(|| self.load(&state).view())
+    }
+
     /// Puts function `number` (0..=7) of the device below into place, silently: for a device that is there at power-on. The
-    /// root complex must be refreshed. Returns the function that was there.
-    pub fn insert(&self, number: u8, device: Arc<dyn PciFunction>) -> Option<Arc<dyn PciFunction>> {
-        let replaced = self.write_devices().insert(number & 7, device);
+    /// root complex must be refreshed.
+    pub fn insert(&self, number: u8, device: Arc<dyn PciFunction>) {
+        let gate = Removable::new(device);
+        self.write_devices().insert(number & 7, gate);
         self.power_on();
-        replaced
     }
 
-    /// Takes all functions out, off the bus from now on, and tells the guest, as when a device is pulled. The root complex must
-    /// be refreshed.
-    pub fn remove(&self) -> Vec<Arc<dyn PciFunction>> {
-        let devices = {
-            let mut devices = self.write_devices();
-            for device in devices.values() {
-                device.requester().set_upstream_bus_master(false);
-            }
-            std::mem::take(&mut *devices)
-        };
-        self.update_slot(SlotEvents::default().with_presence(true));
-        devices.into_values().collect()
+    /// Puts a device in while the guest runs. Nobody is told yet, and it may not send before the guest reaches it.
+    pub(super) fn attach(&self, device: Arc<dyn PciFunction>) -> Result<(), PciError> {
+        let mut devices = self.write_devices();
+        if !self.config.hotplug {
+            return Err(PciError::NoSlot(self.config.slot));
+        }
+        if !devices.is_empty() {
+            return Err(PciError::PortTaken(self.config.slot));
+        }
+        device.requester().set_upstream_bus_master(false);
+        devices.insert(0, Removable::new(device));
+        Ok(())
     }
 
-    /// Puts a device in and tells the guest. The root complex must be refreshed.
-    pub fn plug(&self, number: u8, device: Arc<dyn PciFunction>) {
-        self.write_devices().insert(number & 7, device);
-        self.update_slot(SlotEvents::default().with_presence(true));
+    /// Takes everything out. It may not send from now on. Nobody is told yet.
+    pub(super) fn detach(&self) -> Vec<Arc<Removable>> {
+        let mut devices = self.write_devices();
+        for device in devices.values() {
+            device.requester().set_upstream_bus_master(false);
+        }
+        std::mem::take(&mut *devices).into_values().collect()
+    }
+
+    /// Presence detect and the link follow what is there, and the guest is told.
+    pub(super) fn detect_presence(&self) {
+        self.change(|slot, present, allowed| slot.after_presence(present, allowed));
     }
 
     /// Presses the attention button: the guest is asked to release the device, or to take a new one in.
     pub fn press_attention_button(&self) {
-        self.update_slot(SlotEvents::default().with_button(true));
+        self.change(|slot, _, _| slot.after_press());
+    }
+
+    /// Takes back a press of which the guest has taken no note.
+    pub fn withdraw_press(&self) {
+        self.change(|slot, _, _| slot.without_press());
     }
 
     /// The functions below by function number, whether the guest reaches them or not.
     #[must_use]
     pub fn devices(&self) -> Vec<(u8, Arc<dyn PciFunction>)> {
         let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
-        devices.iter().map(|(n, d)| (*n, Arc::clone(d))).collect()
+        let functions = devices.iter();
+        functions
+            .map(|(n, d)| (*n, Arc::clone(d) as Arc<dyn PciFunction>))
+            .collect()
     }
 
     /// Whether the guest reaches what is below: something is there, has power, and the link is not disabled or in reset.
     #[must_use]
     pub fn is_link_up(&self) -> bool {
         let state = self.function.lock();
-        !self.is_empty() && self.is_link_enabled(&state)
+        let powered = !self.load(&state).control.power_off();
+        !self.is_empty() && powered && self.link_allowed(&state).0
     }
 
     /// Gives the devices below their source ids and the right to send, or takes that right while they are not `reached`. Under
@@ -159,82 +201,76 @@ impl RootPort {
         devices.is_empty()
     }
 
-    fn write_devices(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<u8, Arc<dyn PciFunction>>> {
+    fn write_devices(&self) -> RwLockWriteGuard<'_, BTreeMap<u8, Arc<Removable>>> {
         self.devices.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_link_enabled(&self, state: &State) -> bool {
+    fn link_allowed(&self, state: &State) -> LinkAllowed {
         let config = &state.config;
         let bridge = BridgeControl::from_bits(config.u16(bridge::BRIDGE_CONTROL));
-        let powered = !self.config.hotplug || !self.express.slot_control(config).power_off();
         let disabled = self.express.link_control(config).link_disable();
-        powered && !disabled && !bridge.secondary_bus_reset()
+        LinkAllowed(!disabled && !bridge.secondary_bus_reset())
     }
 
-    /// Slot and link as they are after power-on: indicators and power follow presence, and nothing has changed.
+    /// Slot and link. A port without a slot always has power, and its registers do not tell presence.
+    fn load(&self, state: &State) -> Slot {
+        let config = &state.config;
+        let mut status = self.express.slot_status(config);
+        if !self.config.hotplug {
+            status.set_present(!self.is_empty());
+        }
+        Slot {
+            control: self.express.slot_control(config),
+            status,
+            link_active: self.express.link_status(config).link_active(),
+        }
+    }
+
+    /// Whatever a slot has is left out where there is none: its registers are zero, and the link alone is told.
+    fn store(&self, state: &mut State, slot: Slot) {
+        let config = &mut state.config;
+        let link = self.express.link_status(config);
+        self.express
+            .set_link_status(config, link.with_link_active(slot.link_active));
+        if self.config.hotplug {
+            self.express.set_slot_control(config, slot.control);
+            self.express.set_slot_status(config, slot.status);
+        }
+    }
+
+    /// Slot and link as they are after power-on.
     fn power_on(&self) {
         let mut state = self.function.lock();
-        let present = !self.is_empty();
-        if self.config.hotplug {
-            let indicator = if present { INDICATOR_ON } else { INDICATOR_OFF };
-            let control = SlotControl::new()
-                .with_attention_indicator(INDICATOR_OFF)
-                .with_power_indicator(indicator)
-                .with_power_off(!present);
-            let status = SlotStatus::new().with_present(present);
-            self.express.set_slot_control(&mut state.config, control);
-            self.express.set_slot_status(&mut state.config, status);
-        }
-        let status = self.express.link_status(&state.config);
-        let up = present && self.is_link_enabled(&state);
-        self.express
-            .set_link_status(&mut state.config, status.with_link_active(up));
+        let slot = Slot::power_on(!self.is_empty(), self.link_allowed(&state));
+        self.store(&mut state, slot);
     }
 
-    /// Brings slot and link status up to date with what is there, and interrupts if that is news.
-    fn update_slot(&self, events: SlotEvents) {
+    /// Changes slot and link, and interrupts if there is news.
+    fn change(&self, change: impl FnOnce(Slot, bool, LinkAllowed) -> Slot) {
         {
             let mut state = self.function.lock();
             // Under the lock, so that a device that is plugged meanwhile does not vanish from the registers again.
             let present = !self.is_empty();
-            let link = self.express.link_status(&state.config);
-            let up = present && self.is_link_enabled(&state);
-            let link_changed = link.link_active() != up;
-            let config = &mut state.config;
-            self.express
-                .set_link_status(config, link.with_link_active(up));
-            if self.config.hotplug {
-                let old = self.express.slot_status(config);
-                let status = old
-                    .with_present(present)
-                    .with_attention_button(old.attention_button() || events.button())
-                    .with_presence_changed(old.presence_changed() || events.presence())
-                    .with_link_state_changed(old.link_state_changed() || link_changed);
-                self.express.set_slot_status(config, status);
-            }
+            let slot = change(self.load(&state), present, self.link_allowed(&state));
+            self.store(&mut state, slot);
         }
         self.interrupt();
     }
 
     /// Interrupts when an enabled event appears; the pin follows for as long as one is there.
     fn interrupt(&self) {
-        let has_event =
-            |config: &ConfigSpace| self.config.hotplug && self.has_enabled_event(config);
+        let express = self.express;
+        let has_event = |config: &ConfigSpace| {
+            let slot = Slot {
+                control: express.slot_control(config),
+                status: express.slot_status(config),
+                link_active: false,
+            };
+            slot.has_enabled_event()
+        };
         if self.function.update_intx(has_event) {
             self.function.signal(0);
         }
-    }
-
-    fn has_enabled_event(&self, config: &ConfigSpace) -> bool {
-        let control = self.express.slot_control(config);
-        let status = self.express.slot_status(config);
-        let any = status.attention_button() && control.attention_button_enable()
-            || status.power_fault() && control.power_fault_enable()
-            || status.mrl_changed() && control.mrl_enable()
-            || status.presence_changed() && control.presence_enable()
-            || status.command_completed() && control.command_completed_enable()
-            || status.link_state_changed() && control.link_state_enable();
-        any && control.hotplug_interrupt_enable()
     }
 
     fn reset_devices(&self) {
@@ -244,25 +280,6 @@ impl RootPort {
     }
 }
 
-#[bitfield(u8)]
-struct SlotEvents {
-    presence: bool,
-    button: bool,
-    #[bits(6)]
-    __: u8,
-}
-
-fn slot_capabilities(number: u16) -> SlotCapabilities {
-    SlotCapabilities::new()
-        .with_attention_button(true)
-        .with_power_controller(true)
-        .with_attention_indicator(true)
-        .with_power_indicator(true)
-        .with_hotplug(true)
-        .with_no_command_completed(true)
-        .with_physical_slot(number & 0x1fff)
-}
-
 impl PciFunction for RootPort {
     fn config_read(&self, at: u16, data: &mut [u8]) {
         self.function.config_read(at, data);
@@ -270,13 +287,23 @@ impl PciFunction for RootPort {
 
     fn config_write(&self, at: u16, data: &[u8]) {
         let was_up = self.is_link_up();
+        let (control, view) = {
+            let state = self.function.lock();
+            let slot = self.load(&state);
+            (slot.control, slot.view())
+        };
         let _ = self.function.config_write(at, data);
         if was_up && !self.is_link_up() {
             // Without power or link, or with the bus in reset, the devices below lose their state.
             self.reset_devices();
         }
         if at >= offset::FIRST_CAPABILITY || touches(at, data.len(), bridge::BRIDGE_CONTROL, 2) {
-            self.update_slot(SlotEvents::default());
+            self.change(|slot, _, allowed| slot.after_write(control, allowed));
+        }
+        if let (Some(listener), Some(now)) = (self.listener.get(), self.slot())
+            && now != view
+        {
+            listener.slot_changed();
         }
     }
 

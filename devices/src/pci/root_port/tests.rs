@@ -2,8 +2,11 @@
 //! The root port's registers and slot. MSI stands at 0x40 (24 bytes), PCI Express at 0x58: link control 0x68, link status
 //! 0x6a, slot control 0x70, slot status 0x72.
 
+mod properties;
+
 use super::*;
 use crate::testing::{RecordingLine, RecordingSender, TestFunction};
+use std::sync::Mutex;
 
 struct Rig {
     port: Arc<RootPort>,
@@ -52,7 +55,7 @@ fn identity_is_a_bridge_with_a_slot() {
     assert_eq!((rig.read(0x0a), rig.read(0x0e)), (0x0604, 0x0001));
     assert_eq!(rig.read(0x58) & 0xff, 0x10);
     assert_eq!(rig.read(0x5a), 0x0142);
-    assert_eq!((rig.read(0x6c), rig.read(0x6e)), (0x005b, 0x002c));
+    assert_eq!((rig.read(0x6c), rig.read(0x6e)), (0x007b, 0x002c));
     // Device capabilities 2: prefixes below the port are forwarded.
     assert_eq!((rig.read(0x7c), rig.read(0x7e)), (0x0010, 0x0070));
 }
@@ -125,7 +128,8 @@ fn pin_follows_pending_events_without_msi() {
 fn plugged_device_appears_and_gets_its_link_with_power() {
     let rig = rig(true);
     rig.listen();
-    rig.port.plug(0, device());
+    rig.port.attach(device()).unwrap();
+    rig.port.detect_presence();
     assert_eq!(rig.read(0x72), 0x0048);
     assert!(!rig.port.is_link_up());
     assert_eq!(rig.sender.take().len(), 1);
@@ -156,8 +160,9 @@ fn removed_device_is_off_the_bus_and_reported() {
     rig.port.insert(0, device.clone());
     device.config_write(0x04, &[0x04]);
     assert!(device.requester().is_bus_master());
-    assert_eq!(rig.port.remove().len(), 1);
+    assert_eq!(rig.port.detach().len(), 1);
     assert!(!device.requester().is_bus_master());
+    rig.port.detect_presence();
     assert_eq!(rig.read(0x72), 0x0108);
 }
 
@@ -200,4 +205,104 @@ fn reset_returns_to_power_on_with_the_device_in_place() {
     assert_eq!(rig.read(0x72), 0x0040);
     assert!(rig.port.is_link_up());
     assert!(device.resets() >= 1);
+}
+
+#[test]
+fn event_that_is_enabled_again_interrupts_again() {
+    let rig = rig(true);
+    rig.listen();
+    rig.port.press_attention_button();
+    for enable in [0x0001, 0x0020] {
+        assert_eq!(rig.sender.take().len(), 1);
+        rig.write(0x70, rig.read(0x70) & !enable);
+        assert!(rig.sender.take().is_empty());
+        rig.write(0x70, rig.read(0x70) | enable);
+    }
+    assert_eq!(rig.sender.take().len(), 1);
+}
+
+#[test]
+fn message_of_a_masked_vector_is_sent_when_it_is_unmasked() {
+    let rig = rig(true);
+    rig.listen();
+    rig.write(0x50, 0x0001);
+    rig.port.press_attention_button();
+    assert!(rig.sender.take().is_empty());
+    rig.write(0x50, 0x0000);
+    assert_eq!(rig.sender.take().len(), 1);
+}
+
+#[test]
+fn withdrawn_press_is_seen_no_more() {
+    let rig = rig(true);
+    rig.listen();
+    rig.port.press_attention_button();
+    rig.port.withdraw_press();
+    assert_eq!(rig.read(0x72), 0x0000);
+    assert_eq!(rig.sender.take().len(), 1);
+    rig.port.press_attention_button();
+    assert_eq!(rig.sender.take().len(), 1);
+}
+
+/// Remembers the slot each time it is told to look.
+#[derive(Debug)]
+struct Watcher {
+    port: std::sync::Weak<RootPort>,
+    seen: Mutex<Vec<SlotView>>,
+}
+
+impl SlotListener for Watcher {
+    fn slot_changed(&self) {
+        let view = self.port.upgrade().unwrap().slot().unwrap();
+        self.seen.lock().unwrap().push(view);
+    }
+}
+
+#[test]
+fn listener_hears_what_the_guest_does_to_the_slot_and_nothing_else() {
+    let rig = rig(true);
+    rig.port.insert(0, device());
+    let watcher = Arc::new(Watcher {
+        port: Arc::downgrade(&rig.port),
+        seen: Mutex::default(),
+    });
+    rig.port.set_listener(watcher.clone());
+    rig.port.press_attention_button();
+    rig.write(0x70, 0x01c1);
+    rig.write(0x18, 0x0100);
+    assert!(watcher.seen.lock().unwrap().is_empty());
+    // The driver clears the event, lets the light blink, switches power off and then the light.
+    rig.write(0x72, 0x0001);
+    rig.write(0x70, 0x02c1);
+    rig.write(0x70, 0x06c1);
+    rig.write(0x70, 0x07c1);
+    let light = |powered, power_indicator| SlotView {
+        present: true,
+        powered,
+        power_indicator,
+        button_pending: false,
+    };
+    assert_eq!(
+        *watcher.seen.lock().unwrap(),
+        [
+            light(true, Indicator::On),
+            light(true, Indicator::Blinking),
+            light(false, Indicator::Blinking),
+            light(false, Indicator::Off),
+        ]
+    );
+    assert!(rig.port.slot().unwrap().is_released());
+}
+
+#[test]
+fn port_without_hotplug_shows_no_slot() {
+    assert_eq!(rig(false).port.slot(), None);
+}
+
+#[test]
+fn link_of_a_port_without_hotplug_stays_up_over_other_writes() {
+    let rig = rig(false);
+    rig.port.insert(0, device());
+    rig.write(0x60, 0x0010);
+    assert_eq!(rig.read(0x6a), 0x2011);
 }
