@@ -28,6 +28,7 @@ mod answer;
 mod batch;
 mod budget;
 mod carry_out;
+mod clock;
 mod cluster;
 mod content;
 mod histogram;
@@ -36,6 +37,7 @@ mod news;
 mod place;
 mod range_set;
 mod registry;
+mod report;
 mod stats;
 mod sync;
 mod table;
@@ -43,11 +45,16 @@ mod wanted;
 mod worker;
 
 pub use budget::{Budget, Options};
+pub use clock::{Clock, SinceStart};
 pub use content::{Content, UnitId};
 pub use histogram::Histogram;
 pub use news::Listener;
 pub use range_set::RangeSet;
-pub use stats::{Dropped, HostCalls, Refusals, Stats, TableStatus};
+pub use report::{
+    Address, BlockedBy, DomainReport, EndpointName, EndpointReport, Holds, RefusalReport, Report,
+    Tag,
+};
+pub use stats::{DeviceStats, Dropped, HostCalls, Refusals, Stats, TableStatus};
 pub use wanted::{INTERRUPT_WINDOW, Wanted};
 
 use crate::backend::{Backend, Endpoint, TableId};
@@ -151,6 +158,13 @@ impl Mirror {
         })
     }
 
+    /// Measures time by `clock` from now on.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        self.state().host.set_clock(clock);
+        self
+    }
+
     /// What a unit with `capabilities` is to tell its events. Where there are several units, each is to [`Mirror::listen`] as
     /// well, because they share tables. Device handles are unique over all units.
     #[must_use]
@@ -182,6 +196,7 @@ impl Mirror {
             endpoint.device != device || restless.contains(endpoint) && member.place.is_some()
         });
         state.faulted.remove(&device);
+        state.host.forget_device(device);
         let news = state.news(None);
         drop(guard);
         self.tell(news);

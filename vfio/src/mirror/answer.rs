@@ -30,11 +30,20 @@ impl State {
             })
             .collect();
         for refusal in results.iter().filter_map(|result| result.as_ref().err()) {
-            self.faulted.extend(refusal.unmet.iter().map(Unmet::device));
+            self.mark_faulted(refusal.unmet.iter().map(Unmet::device));
         }
         Answer {
             results,
             resynced: self.resynced(unit),
+        }
+    }
+
+    /// `devices` were told to lack something.
+    pub fn mark_faulted(&mut self, devices: impl Iterator<Item = DeviceHandle>) {
+        for device in devices {
+            if self.faulted.insert(device) {
+                self.host.device(device).faults += 1;
+            }
         }
     }
 

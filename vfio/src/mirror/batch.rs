@@ -55,7 +55,11 @@ impl State {
         let contents: BTreeSet<Content> = self.tags.named(unit, invalidated).collect();
         let mut named = BTreeSet::new();
         for content in contents {
-            named.extend(self.tables_of(content));
+            let tables = self.tables_of(content);
+            for id in &tables {
+                self.host.count_only(Some(*id), |stats| stats.events += 1);
+            }
+            named.extend(tables);
             let dirty = self.dirty.entry(content).or_default();
             dirty.insert(invalidated.range);
         }
@@ -97,7 +101,8 @@ impl State {
             };
             let retry = table.lacks.retry();
             if table.trouble.is_none() && !retry.is_empty() {
-                self.host.stats.retries += retry.len() as u64;
+                let retries = retry.len() as u64;
+                self.host.count(Some(id), |stats| stats.retries += retries);
                 self.dirty
                     .entry(table.content)
                     .or_default()

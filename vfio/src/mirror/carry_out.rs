@@ -31,8 +31,10 @@ impl Hands<'_> {
                 "mappings that stay are absent for a moment: the host cannot cut"
             );
         }
-        self.host.stats.gaps += plan.gaps;
-        self.host.stats.rights_changes += plan.rights_changes;
+        self.host.count(Some(table.id), |stats| {
+            stats.gaps += plan.gaps;
+            stats.rights_changes += plan.rights_changes;
+        });
         for removal in &plan.removals {
             if let Err(error) = self.remove(table, removal) {
                 self.quarantine(table, error);
@@ -53,7 +55,7 @@ impl Hands<'_> {
             };
             needed -= 1;
             if let Err(error) = result {
-                table.lacks.add(run.iova, error);
+                table.lacks.add(run.iova, error, self.host.now());
                 if matches!(error, HostError::EntryLimit | HostError::LockedMemory) {
                     exhausted = Some(error);
                 }
@@ -81,9 +83,10 @@ impl Hands<'_> {
 
     /// Puts a table out of use whose content is not known.
     fn quarantine(&mut self, table: &mut HostTable, error: HostError) {
-        self.host.stats.quarantines += 1;
+        self.host
+            .count(Some(table.id), |stats| stats.quarantines += 1);
         table.trouble = Some(Trouble::Unclean);
-        table.lacks.add(IovaRange::ALL, error);
+        table.lacks.add(IovaRange::ALL, error, self.host.now());
     }
 
     /// Maps a run, one of `needed`.
@@ -148,8 +151,10 @@ impl Hands<'_> {
         }
         let joins = |_: &Run, next: &Run| self.ram.is_contiguous_at(next.gpa);
         for row in compact(&table.ledger, needed - left, joins) {
-            self.host.stats.compactions += 1;
-            self.host.stats.gaps += row.mappings;
+            self.host.count(Some(table.id), |stats| {
+                stats.compactions += 1;
+                stats.gaps += row.mappings;
+            });
             let removal = Removal {
                 range: row.run.iova,
                 cuts: false,
@@ -159,7 +164,7 @@ impl Hands<'_> {
                 return;
             }
             if let Err(error) = self.try_map(table, &row.run) {
-                table.lacks.add(row.run.iova, error);
+                table.lacks.add(row.run.iova, error, self.host.now());
             }
         }
     }

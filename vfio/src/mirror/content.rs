@@ -70,6 +70,14 @@ impl Tags {
         }
     }
 
+    /// The tags that name `tables`.
+    pub fn naming(&self, tables: &GuestTables) -> impl Iterator<Item = (UnitId, DomainId)> {
+        let named = self.tables.iter();
+        named
+            .filter(|(_, named)| named.contains_key(tables))
+            .map(|(tag, _)| *tag)
+    }
+
     /// The contents that an invalidation of `unit` names.
     pub fn named(&self, unit: UnitId, by: &Invalidated) -> impl Iterator<Item = Content> {
         let (first, last) = by

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! How long calls take.
 
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 use std::time::Duration;
 
 /// Buckets: calls of up to a microsecond, of up to two, four and so on, and at the end all longer ones.
@@ -19,7 +20,7 @@ impl Histogram {
         let microseconds = time.as_nanos().div_ceil(1000).max(1);
         let bucket = microseconds.next_power_of_two().trailing_zeros() as usize;
         self.buckets[bucket.min(BUCKETS - 1)] += 1;
-        self.total += time;
+        self.total = self.total.saturating_add(time);
     }
 
     /// The time of all calls together.
@@ -40,6 +41,31 @@ impl Histogram {
             let end = (bucket + 1 < BUCKETS).then(|| Duration::from_micros(1 << bucket));
             (end, calls)
         })
+    }
+}
+
+/// The number of calls, their time in nanoseconds, and what is in the buckets that are not empty.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Bucket {
+            /// `None` is the last bucket's, which has no end.
+            up_to_us: Option<u128>,
+            calls: u64,
+        }
+        let filled = self.buckets().filter(|(_, calls)| *calls != 0);
+        let buckets: Vec<Bucket> = filled
+            .map(|(end, calls)| Bucket {
+                up_to_us: end.map(|end| end.as_micros()),
+                calls,
+            })
+            .collect();
+        let mut fields = serializer.serialize_struct("Histogram", 3)?;
+        fields.serialize_field("calls", &self.calls())?;
+        let nanoseconds = u64::try_from(self.total.as_nanos()).unwrap_or(u64::MAX);
+        fields.serialize_field("total_ns", &nanoseconds)?;
+        fields.serialize_field("buckets", &buckets)?;
+        fields.end()
     }
 }
 

@@ -81,8 +81,7 @@ impl State {
                 news.entry(member.unit).or_default().extend(unmet);
             }
         }
-        let told = news.values().flatten().map(Unmet::device);
-        self.faulted.extend(told);
+        self.mark_faulted(news.values().flatten().map(Unmet::device));
         news.into_iter()
             .filter_map(|(unit, unmet)| {
                 let listener = self.listeners.get(&unit)?.clone();

@@ -271,7 +271,7 @@ impl State {
     fn detach(&mut self, endpoint: Endpoint, place: Option<TableId>) -> Option<TableId> {
         // A device that the host does not know was closed, and goes through nothing.
         if matches!(
-            self.host.detach(endpoint),
+            self.host.detach(endpoint, place),
             Ok(()) | Err(HostError::NotFound)
         ) {
             self.restless.remove(&endpoint);

@@ -71,6 +71,13 @@ impl RangeSet {
             .filter_map(|(start, last)| IovaRange::new(Iova(*start), Iova(*last)))
     }
 
+    /// Whether `iova` is in the set.
+    #[must_use]
+    pub fn contains(&self, iova: Iova) -> bool {
+        let before = self.ranges.range(..=iova.0).next_back();
+        before.is_some_and(|(_, last)| *last >= iova.0)
+    }
+
     /// The lowest address.
     #[must_use]
     pub fn first(&self) -> Option<Iova> {

@@ -14,6 +14,7 @@ impl State {
     }
 
     pub fn add_table(&mut self, mut table: HostTable) {
+        self.host.begin_counting(table.id);
         let left = self.host.entries_left(table.id);
         table.entry_limit = left.map(|left| left + table.ledger.len() as u64);
         self.contents
@@ -35,6 +36,7 @@ impl State {
     pub fn remove_table(&mut self, id: TableId) {
         if let Some(table) = self.tables.remove(&id) {
             self.unlist(table.content, id);
+            self.host.forget_table(id);
         }
     }
 

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the mirror did, and what it holds.
+//!
+//! Counters are kept for all domains together since the start, and for each host table since it was made. All of it can be
+//! serialised; field names are part of what `remora ctl stats` prints.
 
 use super::content::Content;
 use super::histogram::Histogram;
 use crate::backend::{Endpoint, HostError, TableId};
 use iommu::address::Iova;
 use iommu::walk::range::{Skips, WalkCounts};
+use serde::ser::{Serialize, SerializeSeq, Serializer};
 use std::collections::BTreeMap;
 
 /// Parts of guest mappings that the host does not get, by the reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Dropped {
     /// At addresses of the interrupt window, where a request is no DMA.
     pub interrupt_window: u64,
@@ -22,8 +26,12 @@ pub struct Dropped {
 }
 
 /// Calls of the host, refused ones included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct HostCalls {
+    /// Questions that change nothing: what a table can hold, how many mappings are left.
+    pub query: u64,
+    /// Tables readied for an endpoint.
+    pub prepare: u64,
     /// Tables made.
     pub create: u64,
     /// Tables given up.
@@ -43,6 +51,18 @@ pub struct HostCalls {
 }
 
 impl HostCalls {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.query
+            + self.prepare
+            + self.create
+            + self.destroy
+            + self.mapping()
+            + self.attach
+            + self.detach
+    }
+
     /// Those that change mappings.
     #[must_use]
     pub const fn mapping(&self) -> u64 {
@@ -50,12 +70,12 @@ impl HostCalls {
     }
 }
 
-/// Counters since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Counters: of everything since the start, or of one host table since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {
-    /// Batches of events.
+    /// Batches of events; of a table, those that had it compared with the guest's tables.
     pub batches: u64,
-    /// Events.
+    /// Events; of a table, the invalidations that named it.
     pub events: u64,
     /// Walks of guest tables: one for each domain and contiguous range.
     pub walks: u64,
@@ -64,6 +84,7 @@ pub struct Stats {
     /// Guest pages found, of whatever size.
     pub leaves: u64,
     /// Entries that walks passed over.
+    #[serde(with = "SkipsFields")]
     pub skips: Skips,
     /// Parts of guest mappings that the host did not get.
     pub dropped: Dropped,
@@ -115,7 +136,61 @@ impl Refusals {
     }
 }
 
+/// Each error with its number, what it means and how often it came.
+impl Serialize for Refusals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Refusal {
+            errno: i32,
+            meaning: String,
+            times: u64,
+        }
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for (error, times) in self.iter() {
+            list.serialize_element(&Refusal {
+                errno: error.errno(),
+                meaning: error.to_string(),
+                times,
+            })?;
+        }
+        list.end()
+    }
+}
+
+/// The fields of [`Skips`], which knows nothing of serialising.
+#[derive(serde::Serialize)]
+#[serde(remote = "Skips")]
+struct SkipsFields {
+    not_present: u64,
+    unreadable: u64,
+    reserved: u64,
+    no_permission: u64,
+    interrupt_range: u64,
+    beyond_width: u64,
+}
+
+/// Counters of one device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceStats {
+    /// Attachments of it or one of its PASIDs, refused ones included.
+    pub attach: u64,
+    /// The same for detachments.
+    pub detach: u64,
+    /// How many of those, and of what readied tables for it, the host refused.
+    pub refusals: u64,
+    /// Times that something of it was found not to be in effect, each of which is a fault for the guest.
+    pub faults: u64,
+}
+
 impl Stats {
+    pub(super) fn add_dropped(&mut self, more: &Dropped) {
+        let sum = &mut self.dropped;
+        sum.interrupt_window += more.interrupt_window;
+        sum.nothing_there += more.nothing_there;
+        sum.aperture += more.aperture;
+        sum.granularity += more.granularity;
+    }
+
     pub(super) fn add_walk(&mut self, counts: &WalkCounts) {
         self.walks += 1;
         self.tables += counts.tables;

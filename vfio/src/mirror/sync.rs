@@ -16,13 +16,17 @@ use crate::run::Run;
 use iommu::address::{Iova, IovaRange};
 use iommu::capabilities::Capabilities;
 use iommu::follow::GuestTables;
-use iommu::walk::range::{Progress, Run as GuestRun, WalkBudget};
+use iommu::walk::range::{Progress, Run as GuestRun, WalkBudget, WalkCounts};
 
 /// Tables that a walk may read for each range before the budget counts: the way down.
 const WAY_DOWN: u64 = 8;
 
 /// What a domain's tables map in a range.
-type Walked = (IovaRange, Vec<GuestRun>);
+struct Walked {
+    range: IovaRange,
+    runs: Vec<GuestRun>,
+    counts: WalkCounts,
+}
 
 /// The guest's tables cost more than they may.
 struct OverBudget;
@@ -42,18 +46,23 @@ impl State {
             .max()
             .unwrap_or(1);
         let dirty = rounded(dirty, granule);
-        let leaves_before = self.host.stats.leaves;
         let walked = match content {
             Content::Guest(tables) => match self.walk(&tables, &capabilities, &dirty) {
                 Ok(walked) => walked,
                 Err(OverBudget) => return self.over_budget(content),
             },
-            Content::Nothing | Content::Identity => {
-                dirty.iter().map(|range| (range, Vec::new())).collect()
-            }
+            Content::Nothing | Content::Identity => dirty.iter().map(Walked::nothing).collect(),
         };
-        let leaves = self.host.stats.leaves - leaves_before;
+        let leaves = walked.iter().map(|walked| walked.counts.leaves).sum();
         for id in tables {
+            self.host.count_only(Some(id), |stats| {
+                stats.batches += 1;
+                if matches!(content, Content::Guest(_)) {
+                    for walked in &walked {
+                        stats.add_walk(&walked.counts);
+                    }
+                }
+            });
             self.sync_table(id, &walked);
             if let Some(table) = self.tables.get_mut(&id)
                 && dirty.is_all()
@@ -89,7 +98,11 @@ impl State {
             }
             left.tables = left.tables.saturating_sub(counts.tables);
             left.runs = left.runs.saturating_sub(runs.len() as u64);
-            walked.push((range, runs));
+            walked.push(Walked {
+                range,
+                runs,
+                counts,
+            });
         }
         Ok(walked)
     }
@@ -104,18 +117,17 @@ impl State {
             return;
         }
         let mut parts: Vec<Part> = Vec::with_capacity(walked.len());
-        for (range, runs) in walked {
+        for Walked { range, runs, .. } in walked {
             table.lacks.forget(*range);
             let wanted = wanted(table, *range, runs, &self.ram);
             for (refused, error) in wanted.refused {
-                self.host.refused("map what the guest maps", error);
-                table.lacks.add(refused, error);
+                let what = "map what the guest maps";
+                self.host.refused(what, Some(id), error);
+                table.lacks.add(refused, error, self.host.now());
             }
-            let sum = &mut self.host.stats.dropped;
-            sum.interrupt_window += wanted.dropped.interrupt_window;
-            sum.nothing_there += wanted.dropped.nothing_there;
-            sum.aperture += wanted.dropped.aperture;
-            sum.granularity += wanted.dropped.granularity;
+            let dropped = wanted.dropped;
+            self.host
+                .count(Some(id), |stats| stats.add_dropped(&dropped));
             parts.push((*range, wanted.runs));
         }
         let joins = |_: &Run, next: &Run| self.ram.is_contiguous_at(next.gpa);
@@ -141,6 +153,8 @@ impl State {
     fn over_budget(&mut self, content: Content) {
         self.host.stats.over_budget += 1;
         for id in self.tables_of(content) {
+            self.host
+                .count_only(Some(id), |stats| stats.over_budget += 1);
             if let Some(table) = self.tables.get_mut(&id) {
                 table.trouble = Some(Trouble::OverBudget);
             }
@@ -158,6 +172,17 @@ impl State {
         table.ledger.clear();
         table.lacks.clear();
         true
+    }
+}
+
+impl Walked {
+    /// No tables were walked in `range`.
+    fn nothing(range: IovaRange) -> Self {
+        Self {
+            range,
+            runs: Vec::new(),
+            counts: WalkCounts::default(),
+        }
     }
 }
 

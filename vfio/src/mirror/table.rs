@@ -8,7 +8,8 @@ use crate::backend::{Endpoint, HostError, Limits, TableId};
 use crate::ledger::Ledger;
 use iommu::address::{Iova, IovaRange};
 use iommu::capabilities::Capabilities;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 /// Ranges remembered apart; more of them become coarser.
 const MOST_RANGES: usize = 256;
@@ -29,23 +30,44 @@ pub struct Lacks {
     retry: RangeSet,
     /// Not to be tried again before they are invalidated: the host can never have them.
     refused: RangeSet,
-    last: Option<HostError>,
+    /// The refusals behind both, the latest last, as far as they are remembered.
+    refusals: VecDeque<Refusal>,
+}
+
+/// A range that the host refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub range: IovaRange,
+    pub error: HostError,
+    /// When, by the mirror's clock.
+    pub at: Duration,
 }
 
 impl Lacks {
-    pub fn add(&mut self, range: IovaRange, error: HostError) {
+    pub fn add(&mut self, range: IovaRange, error: HostError, at: Duration) {
         let set = match error {
             HostError::Aperture | HostError::Granularity => &mut self.refused,
             _ => &mut self.retry,
         };
         set.insert_within(range, MOST_RANGES);
-        self.last = Some(error);
+        if self.refusals.len() == MOST_RANGES {
+            self.refusals.pop_front();
+        }
+        self.refusals.push_back(Refusal { range, error, at });
+    }
+
+    /// The latest refusal that left something unsynced.
+    pub fn last(&self) -> Option<&Refusal> {
+        self.refusals.back()
     }
 
     /// `range` is about to be synchronised.
     pub fn forget(&mut self, range: IovaRange) {
         self.retry.remove(range);
         self.refused.remove(range);
+        self.refusals.retain(|refusal| {
+            !range.contains(refusal.range.start()) || !range.contains(refusal.range.last())
+        });
     }
 
     pub fn clear(&mut self) {
@@ -55,6 +77,11 @@ impl Lacks {
     /// What is to be tried again.
     pub const fn retry(&self) -> &RangeSet {
         &self.retry
+    }
+
+    /// How many ranges there are.
+    pub fn len(&self) -> u64 {
+        (self.retry.len() + self.refused.len()) as u64
     }
 
     pub fn is_empty(&self) -> bool {
@@ -136,9 +163,9 @@ impl HostTable {
             leaves: self.leaves,
             runs: self.ledger.len() as u64,
             bytes: self.ledger.bytes(),
-            unsynced: (self.lacks.retry.len() + self.lacks.refused.len()) as u64,
+            unsynced: self.lacks.len(),
             first_unsynced: (!self.is_whole()).then(|| self.first_lack()),
-            last_refusal: self.lacks.last,
+            last_refusal: self.lacks.last().map(|refusal| refusal.error),
             blocked: self.trouble.is_some(),
         }
     }

@@ -9,6 +9,7 @@ mod limits;
 mod news;
 mod properties;
 mod refusals;
+mod reports;
 mod rig;
 mod sharing;
 mod unclean;
