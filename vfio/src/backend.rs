@@ -21,6 +21,7 @@ pub mod fake;
 
 pub use error::HostError;
 
+use crate::nested::{Flush, NestedTable};
 use crate::ram::HostVa;
 use crate::run::Run;
 use iommu::address::IovaRange;
@@ -51,7 +52,7 @@ pub struct Features {
     pub can_move: bool,
     /// Endpoints with a PASID can be attached.
     pub pasid: bool,
-    /// Guest first-stage tables can be used by the host as they are.
+    /// Guest first-stage tables can be used by the host as they are, where the device's unit can do that.
     pub nesting: bool,
 }
 
@@ -95,6 +96,31 @@ pub trait Backend: fmt::Debug + Send {
     /// # Errors
     /// The host refuses.
     fn create_table(&mut self) -> Result<TableId, HostError>;
+
+    /// Makes a table of a guest's own first-stage table, which the host walks on top of all guest RAM. It maps nothing of its
+    /// own: of the calls on tables only those for endpoints, [`Backend::invalidate`] and [`Backend::destroy_table`] are for it.
+    ///
+    /// # Errors
+    /// The host refuses; by default it cannot do that.
+    fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
+        let _ = table;
+        Err(HostError::Unsupported)
+    }
+
+    /// Drops what the host's units and the devices have cached through a nested table. One call of the host, as a rule.
+    ///
+    /// # Errors
+    /// The host refuses; what it has cached is not known then.
+    fn invalidate(&mut self, table: TableId, flushes: &[Flush]) -> Result<(), HostError> {
+        let _ = (table, flushes);
+        Err(HostError::Unsupported)
+    }
+
+    /// Whether the device's page requests can be had: then its nested tables ask for them.
+    fn page_requests(&self, device: DeviceHandle) -> bool {
+        let _ = device;
+        false
+    }
 
     /// Gives up a table, to which nothing is attached any more, with all that it maps.
     ///

@@ -11,17 +11,22 @@
 //! each, which the kernel keeps equal. An attachment is never tried on another unit's: a failing one leaves the device
 //! blocked.
 //!
-//! Not supported: nested page tables, page requests, dirty tracking, mappings of other devices' BARs.
+//! Guests' first-stage tables are nested page tables on the identity table's, one for each unit (`nesting`).
+//!
+//! Not supported: dirty tracking, mappings of other devices' BARs.
 
+mod nesting;
 mod table;
 
 use crate::backend::{Backend, Endpoint, Features, HostError, Limits, TableId};
 use crate::error::Error;
+use crate::hardware::{HardwareInfo, Support};
 use crate::kvm::KvmVfio;
+use crate::nested::{Flush, NestedTable};
 use crate::ram::{HostVa, RamMap};
 use crate::run::{Rights, Run};
 use crate::sysfs::HostDevice;
-use crate::uapi::{self, Errno, iommufd::HardwareInfo};
+use crate::uapi::{self, Errno};
 use iommu::address::IovaRange;
 use iommu::follow::DeviceHandle;
 use iommu::ids::Pasid;
@@ -34,6 +39,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use table::Table;
+use uapi::fault_queue::FaultQueue;
 use uapi::iommufd::errno;
 
 /// The identity table's name.
@@ -54,6 +60,7 @@ pub struct Iommufd {
     tables: BTreeMap<TableId, Table>,
     devices: BTreeMap<DeviceHandle, Device>,
     names: u32,
+    faults: Option<Arc<FaultQueue>>,
 }
 
 #[derive(Debug)]
@@ -64,6 +71,7 @@ struct Device {
     /// The host's unit that it is behind.
     unit: String,
     hardware: HardwareInfo,
+    support: Support,
     attached: BTreeSet<Option<Pasid>>,
 }
 
@@ -100,6 +108,7 @@ impl Iommufd {
             tables: BTreeMap::from([(IDENTITY, Table::identity(ioas))]),
             devices: BTreeMap::new(),
             names: 0,
+            faults: None,
         })
     }
 
@@ -151,6 +160,7 @@ impl Iommufd {
                 .clone()
                 .unwrap_or_else(|| device.address.to_string()),
             hardware,
+            support: nesting::support(&hardware, device),
             attached: BTreeSet::new(),
         };
         self.devices.insert(handle, opened);
@@ -211,7 +221,7 @@ impl Iommufd {
 
     fn ioas(&self, table: TableId) -> Result<u32, HostError> {
         let table = self.tables.get(&table).ok_or(HostError::NotFound)?;
-        Ok(table.ioas())
+        table.ioas().ok_or(HostError::Unsupported)
     }
 
     fn unmap_bytes(&self, ioas: u32, iova: u64, length: u64) -> Result<u64, HostError> {
@@ -234,7 +244,7 @@ impl Backend for Iommufd {
             can_cut: !self.options.large_pages,
             can_move: true,
             pasid: true,
-            nesting: false,
+            nesting: true,
         }
     }
 
@@ -267,8 +277,23 @@ impl Backend for Iommufd {
         Ok(table)
     }
 
+    fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
+        self.add_nested(table)
+    }
+
+    fn invalidate(&mut self, table: TableId, flushes: &[Flush]) -> Result<(), HostError> {
+        self.invalidate_nested(table, flushes)
+    }
+
+    fn page_requests(&self, device: DeviceHandle) -> bool {
+        let device = self.devices.get(&device);
+        device.is_some_and(|device| device.support.page_requests)
+    }
+
     fn destroy_table(&mut self, table: TableId) -> Result<(), HostError> {
-        self.shadow(table)?;
+        if table == IDENTITY {
+            return Err(HostError::Unsupported);
+        }
         let content = self.tables.get_mut(&table).ok_or(HostError::NotFound)?;
         content.destroy(&self.fd).map_err(host_error)?;
         self.tables.remove(&table);
@@ -325,23 +350,16 @@ impl Backend for Iommufd {
         if let Some(pasid) = endpoint.pasid {
             device.allows(pasid)?;
         }
-        let table = self.tables.get_mut(&table).ok_or(HostError::NotFound)?;
-        table
-            .hwpt(&self.fd, &device.unit, device.id)
-            .map(drop)
-            .map_err(host_error)
+        self.hwpt(table, endpoint.device).map(drop)
     }
 
     fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
+        let hwpt = self.hwpt(table, endpoint.device)?;
         let device = self.devices.get_mut(&endpoint.device);
         let device = device.ok_or(HostError::NotFound)?;
         if let Some(pasid) = endpoint.pasid {
             device.allows(pasid)?;
         }
-        let table = self.tables.get_mut(&table).ok_or(HostError::NotFound)?;
-        let hwpt = table
-            .hwpt(&self.fd, &device.unit, device.id)
-            .map_err(host_error)?;
         uapi::device::attach(&device.file, endpoint.pasid, hwpt).map_err(host_error)?;
         device.attached.insert(endpoint.pasid);
         Ok(())

@@ -5,6 +5,7 @@
 //! Lock rule: the backend's lock is taken for one call and nothing is taken under it, so it comes after the mirror's.
 
 use crate::backend::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use crate::nested::{Flush, NestedTable};
 use crate::ram::HostVa;
 use crate::run::Run;
 use iommu::address::IovaRange;
@@ -49,6 +50,18 @@ impl<B: Backend> Backend for Shared<B> {
 
     fn create_table(&mut self) -> Result<TableId, HostError> {
         self.lock().create_table()
+    }
+
+    fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
+        self.lock().create_nested(table)
+    }
+
+    fn invalidate(&mut self, table: TableId, flushes: &[Flush]) -> Result<(), HostError> {
+        self.lock().invalidate(table, flushes)
+    }
+
+    fn page_requests(&self, device: DeviceHandle) -> bool {
+        self.lock().page_requests(device)
     }
 
     fn destroy_table(&mut self, table: TableId) -> Result<(), HostError> {

@@ -10,9 +10,10 @@
 pub mod chain;
 pub mod container;
 pub mod device;
+pub mod fault_queue;
 pub mod group;
 pub mod iommufd;
-
+pub mod nesting;
 pub mod type1;
 
 /// An error number of the kernel.

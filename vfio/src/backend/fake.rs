@@ -10,12 +10,15 @@
 
 mod calls;
 mod faults;
+mod nested;
 mod table;
 
 pub use faults::{CallKind, Injection};
 pub use table::FakeTable;
 
 use super::{Endpoint, Features, HostError, Limits, TableId};
+use crate::hardware::Support;
+use crate::nested::NestedTable;
 use crate::ram::HostVa;
 use crate::run::Run;
 use iommu::address::{Iova, IovaRange};
@@ -28,6 +31,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Call {
     /// A table was made.
     Create(TableId),
+    /// A nested table was made.
+    CreateNested(TableId, NestedTable),
+    /// So many ranges of a nested table were invalidated.
+    Invalidate(TableId, usize),
     /// A table was given up.
     Destroy(TableId),
     /// What a table can hold was asked; not logged, since it changes nothing.
@@ -64,6 +71,10 @@ pub struct FakeOptions {
     pub limits: Limits,
     /// Mappings that a table can hold.
     pub entry_limit: Option<u32>,
+    /// What it can do for PASIDs and guests' own tables.
+    pub support: Support,
+    /// Tables that can be attached to something at a time: each needs a domain id of the unit.
+    pub domain_ids: Option<usize>,
 }
 
 impl FakeOptions {
@@ -82,6 +93,25 @@ impl FakeOptions {
                 ranges: usable(47),
             },
             entry_limit: None,
+            support: Support {
+                pasid_bits: 20,
+                ..Support::NOTHING
+            },
+            domain_ids: None,
+        }
+    }
+
+    /// iommufd on a unit that nests, and can do all else.
+    #[must_use]
+    pub fn nesting() -> Self {
+        let plain = Self::iommufd();
+        Self {
+            features: Features {
+                nesting: true,
+                ..plain.features
+            },
+            support: Support::EVERYTHING,
+            ..plain
         }
     }
 
@@ -113,6 +143,8 @@ impl FakeOptions {
                 ranges: usable(47),
             },
             entry_limit: Some(65_535),
+            support: Support::NOTHING,
+            domain_ids: None,
         }
     }
 }
@@ -143,6 +175,7 @@ struct State {
     closed: BTreeSet<DeviceHandle>,
     log: Vec<Logged>,
     injections: Vec<Injection>,
+    nested: nested::Nested,
 }
 
 /// What an endpoint is attached to.
@@ -242,7 +275,7 @@ impl FakeBackend {
         state.tables.get(&table).map(FakeTable::mappings)
     }
 
-    /// The tables that exist.
+    /// The tables that exist and are not nested.
     #[must_use]
     pub fn tables(&self) -> Vec<TableId> {
         self.state().tables.keys().copied().collect()
@@ -312,19 +345,30 @@ impl State {
         error.map_or(Ok(()), Err)
     }
 
-    fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
-        if !self.tables.contains_key(&table) || self.closed.contains(&endpoint.device) {
+    fn attach(
+        &mut self,
+        endpoint: Endpoint,
+        table: TableId,
+        options: &FakeOptions,
+        support: &Support,
+    ) -> Result<(), HostError> {
+        let known = self.tables.contains_key(&table) || self.nested.tables.contains_key(&table);
+        if !known || self.closed.contains(&endpoint.device) {
             return Err(HostError::NotFound);
         }
-        let before = self.endpoints.get_mut(&endpoint);
-        if let Some(before) = &before
-            && before.table == table
-        {
-            // The host remembers it, blocked or not.
-            return Ok(());
+        nested::check_pasid(endpoint, support)?;
+        let before = self.endpoints.get(&endpoint).copied();
+        if let Some(before) = before {
+            if before.table == table {
+                // The host remembers it, blocked or not.
+                return Ok(());
+            }
+            self.note_replacement(endpoint, before.table, table);
         }
         let allowed = self
             .injected(&Call::Attach(endpoint, table))
+            .and_then(|()| self.walkable(table, support))
+            .and_then(|()| self.has_domain_id(table, options))
             .and_then(|()| self.narrow_in(endpoint.device, table))
             .and_then(|()| self.reserve_in(endpoint.device, table));
         match (allowed, self.endpoints.get_mut(&endpoint)) {
@@ -341,6 +385,17 @@ impl State {
                 Err(error)
             }
             (Err(error), None) => Err(error),
+        }
+    }
+
+    /// A table that nothing is attached to yet needs a domain id.
+    fn has_domain_id(&self, table: TableId, options: &FakeOptions) -> Result<(), HostError> {
+        let used: BTreeSet<TableId> = self.endpoints.values().map(|at| at.table).collect();
+        match options.domain_ids {
+            Some(most) if !used.contains(&table) && used.len() >= most => {
+                Err(HostError::EntryLimit)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -5,15 +5,17 @@
 //! BAR is hidden. Capabilities keep their offsets, since drivers know some of them by heart, and so do the registers between
 //! them. Pure: what has to be written to the device, or done to it, comes back.
 //!
-//! Not supported: bridges, ATS, page requests and PASIDs of the device.
+//! Not supported: bridges.
 
 mod chain;
 mod express;
 mod extended;
+mod services;
 mod standard;
 mod view;
 
 pub use express::Place;
+pub use services::{PasidService, Services, page_requests_enabled};
 pub use standard::MsixPlace;
 pub use view::HostWrite;
 
@@ -93,14 +95,28 @@ pub struct VirtualConfig {
     view: View,
     bars: Vec<Bar>,
     places: Places,
+    /// Where the page request capability is, if it is shown.
+    page_requests: Option<u16>,
 }
 
 impl VirtualConfig {
-    /// The view of `host` at `place`.
+    /// The view of `host` at `place`, without ATS, page requests and PASIDs.
     ///
     /// # Errors
     /// The function cannot be shown.
     pub fn new(host: &HostFunction<'_>, place: Place) -> Result<Self, ConfigError> {
+        Self::with_services(host, place, &Services::default())
+    }
+
+    /// The view of `host` at `place`, with `services`.
+    ///
+    /// # Errors
+    /// The function cannot be shown.
+    pub fn with_services(
+        host: &HostFunction<'_>,
+        place: Place,
+        services: &Services,
+    ) -> Result<Self, ConfigError> {
         let image = host.image;
         if image.len() < 256 {
             return Err(ConfigError::Short(image.len()));
@@ -120,15 +136,21 @@ impl VirtualConfig {
             msix: host.msix,
         };
         let places = standard::show(&mut view, image, &chain::standard(image), conditions);
-        if places.express.is_some() {
-            extended::show(&mut view, image, &chain::extended(image));
-        }
+        let page_requests = places.express.and_then(|express| {
+            let found = chain::extended(image);
+            extended::show(&mut view, image, &found, (services, express))
+        });
         let bars = bars(host)?;
         for bar in &bars {
             bar.install(&mut view.ours);
         }
         view.ours.seal();
-        Ok(Self { view, bars, places })
+        Ok(Self {
+            view,
+            bars,
+            places,
+            page_requests,
+        })
     }
 
     /// Whether [`Self::read`] needs what the device answers.
@@ -146,6 +168,9 @@ impl VirtualConfig {
     pub fn write(&mut self, at: u16, data: &[u8]) -> Outcome {
         let could_send = self.may_send();
         let host = self.view.write(at, data);
+        if let Some(at) = self.page_requests {
+            services::settle(&mut self.view.ours, at);
+        }
         Outcome {
             host,
             reset: self.asks_for_reset(at, data),

@@ -5,7 +5,9 @@
 //! told, so that these follow the guest's writes in their order. It comes before the routes' lock. A line is never driven
 //! under it.
 
-use super::config::{ConfigError, HostFunction, Interrupts, Outcome, Place, VirtualConfig};
+use super::config::{
+    ConfigError, HostFunction, Interrupts, Outcome, Place, Services, VirtualConfig,
+};
 use super::direct::{Direct, MemorySlots};
 use super::interrupts::{HostInterrupts, InterruptRoutes};
 use super::intx::Intx;
@@ -37,12 +39,24 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// What a guest sees of `host` at `place`.
+    /// What a guest sees of `host` at `place`, without ATS, page requests and PASIDs.
     ///
     /// # Errors
     /// The function cannot be shown.
     pub fn new(host: &HostFunction<'_>, place: Place) -> Result<Self, ConfigError> {
-        let config = VirtualConfig::new(host, place)?;
+        Self::with_services(host, place, &Services::default())
+    }
+
+    /// What a guest sees of `host` at `place`, with `services`.
+    ///
+    /// # Errors
+    /// The function cannot be shown.
+    pub fn with_services(
+        host: &HostFunction<'_>,
+        place: Place,
+        services: &Services,
+    ) -> Result<Self, ConfigError> {
+        let config = VirtualConfig::with_services(host, place, services)?;
         let table = config.msix().map(MsixTable::new);
         Ok(Self { config, table })
     }

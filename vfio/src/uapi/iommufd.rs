@@ -2,6 +2,7 @@
 //! Calls on `/dev/iommu` that `iommufd-ioctls` has no function for, and the error numbers of those it has.
 
 use super::{Errno, io, size_field, with_struct};
+use crate::hardware::{HardwareInfo, VtdRegisters};
 use crate::run::Rights;
 use iommu::address::{Gpa, Iova, IovaRange};
 use iommufd_bindings as bindings;
@@ -212,26 +213,6 @@ pub fn select_compat_ioas(fd: &IommuFd, ioas: u32) -> Result<(), Errno> {
     };
     // SAFETY: the structure is the call's and holds no address.
     unsafe { with_struct(fd, IOMMU_VFIO_IOAS, &mut argument) }.map(drop)
-}
-
-/// What `IOMMU_GET_HW_INFO` says about a device and the Intel unit that it is behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HardwareInfo {
-    /// The unit's capability register, as the hardware has it; `None` when the unit is not Intel's.
-    pub vtd: Option<VtdRegisters>,
-    /// Bits of a PASID that the device may use; 0 when the host has not enabled PASIDs.
-    pub pasid_bits: u8,
-    /// `IOMMU_HW_CAP_*`.
-    pub capabilities: u64,
-}
-
-/// The capability registers of the host's unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VtdRegisters {
-    /// CAP.
-    pub cap: u64,
-    /// ECAP.
-    pub ecap: u64,
 }
 
 /// `IOMMU_GET_HW_INFO`.

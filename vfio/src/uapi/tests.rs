@@ -26,6 +26,12 @@ fn structures_have_the_sizes_of_the_kernels_headers() {
         bindings::iommu_hwpt_alloc = 48,
         bindings::iommu_hw_info = 40,
         bindings::iommu_hw_info_vtd = 24,
+        bindings::iommu_hwpt_vtd_s1 = 24,
+        bindings::iommu_hwpt_invalidate = 32,
+        bindings::iommu_hwpt_vtd_s1_invalidate = 24,
+        bindings::iommu_fault_alloc = 16,
+        bindings::iommu_hwpt_pgfault = 40,
+        bindings::iommu_hwpt_page_response = 8,
         vfio::vfio_iommu_type1_dma_map = 32,
         vfio::vfio_iommu_type1_dma_unmap = 24,
         vfio::vfio_iommu_type1_info = 24,
@@ -62,6 +68,7 @@ fn calls_have_the_numbers_of_the_kernels_headers() {
     assert_eq!(iommufd::IOMMU_IOAS_IOVA_RANGES, 0x3b84);
     assert_eq!(iommufd::IOMMU_OPTION, 0x3b87);
     assert_eq!(iommufd::IOMMU_VFIO_IOAS, 0x3b88);
+    assert_eq!(fault_queue::IOMMU_FAULT_QUEUE_ALLOC, 0x3b8e);
 }
 
 #[test]
@@ -72,4 +79,49 @@ fn errors_keep_the_kernels_number() {
         super::device::reset(&null).unwrap_err().errno(),
         libc::ENOTTY
     );
+}
+
+#[test]
+fn invalidated_ranges_are_whole_pages() {
+    use crate::nested::Flush;
+    use iommu::address::{Iova, IovaRange};
+    let entry = |range, leaf_only| {
+        let entry = nesting::entry(&Flush { range, leaf_only });
+        (entry.addr, entry.npages, entry.flags)
+    };
+    let range = |start, last| IovaRange::new(Iova(start), Iova(last)).unwrap();
+    assert_eq!(entry(range(0x5000, 0x5fff), true), (0x5000, 1, 1));
+    assert_eq!(entry(range(0x5800, 0x6000), false), (0x5000, 2, 0));
+    assert_eq!(entry(IovaRange::ALL, false), (0, u64::MAX, 0));
+    let half = range(1 << 63, u64::MAX);
+    assert_eq!(entry(half, false), (1 << 63, 1 << 51, 0));
+}
+
+#[test]
+fn fault_records_are_read_as_the_kernel_writes_them() {
+    use fault_queue::HostPageRequest;
+    use iommu::{address::Iova, ids::Pasid};
+    let words = [3u32, 7, 0x12, 5, 3, 0, 0x5000, 0x7f, 0, 99];
+    let record: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    assert_eq!(record.len(), fault_queue::RECORD);
+    let expected = HostPageRequest {
+        device: 7,
+        pasid: Pasid::new(0x12),
+        group: 5,
+        address: Iova(0x7f_0000_5000),
+        read: true,
+        write: true,
+        execute: false,
+        privileged: false,
+        last: true,
+        cookie: 99,
+    };
+    assert_eq!(fault_queue::parse(&record), Some(expected));
+    let mut without = record.clone();
+    without[0] = 2;
+    let parsed = fault_queue::parse(&without).unwrap();
+    assert_eq!((parsed.pasid, parsed.last), (None, true));
+    let mut wide = record;
+    wide[11] = 0xff;
+    assert_eq!(fault_queue::parse(&wide), None, "no PASID has so many bits");
 }

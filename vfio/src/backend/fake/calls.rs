@@ -3,6 +3,7 @@
 
 use super::super::{Backend, Endpoint, Features, HostError, Limits, TableId};
 use super::{Call, FakeBackend, FakeTable, Logged};
+use crate::nested::{Flush, NestedTable};
 use crate::ram::HostVa;
 use crate::run::Run;
 use iommu::address::IovaRange;
@@ -36,6 +37,18 @@ impl Backend for FakeBackend {
         result
     }
 
+    fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
+        self.make_nested(table)
+    }
+
+    fn invalidate(&mut self, table: TableId, flushes: &[Flush]) -> Result<(), HostError> {
+        self.flush(table, flushes)
+    }
+
+    fn page_requests(&self, device: DeviceHandle) -> bool {
+        self.options.features.nesting && self.support_of(device).page_requests
+    }
+
     fn destroy_table(&mut self, table: TableId) -> Result<(), HostError> {
         let mut state = self.state();
         let call = Call::Destroy(table);
@@ -47,8 +60,9 @@ impl Backend for FakeBackend {
             Err(HostError::Busy)
         } else {
             state.injected(&call).and_then(|()| {
-                let gone = state.tables.remove(&table);
-                gone.map(|_| ()).ok_or(HostError::NotFound)
+                let plain = state.tables.remove(&table).is_some();
+                let nested = state.nested.tables.remove(&table).is_some();
+                (plain || nested).then_some(()).ok_or(HostError::NotFound)
             })
         };
         state.log.push(Logged {
@@ -92,17 +106,22 @@ impl Backend for FakeBackend {
     }
 
     fn prepare(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
-        self.state().narrow_in(endpoint.device, table)
+        let support = self.support_of(endpoint.device);
+        super::nested::check_pasid(endpoint, &support)?;
+        let mut state = self.state();
+        state.walkable(table, &support)?;
+        state.narrow_in(endpoint.device, table)
     }
 
     fn attach(&mut self, endpoint: Endpoint, table: TableId) -> Result<(), HostError> {
+        let support = self.support_of(endpoint.device);
         let mut state = self.state();
         let result = if !self.options.features.can_move
             || endpoint.pasid.is_some() && !self.options.features.pasid
         {
             Err(HostError::Unsupported)
         } else {
-            state.attach(endpoint, table)
+            state.attach(endpoint, table, &self.options, &support)
         };
         state.log.push(Logged {
             call: Call::Attach(endpoint, table),

@@ -8,8 +8,10 @@ use iommu::address::IovaRange;
 /// Which calls are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
-    /// Making a table.
+    /// Making a table, nested or not.
     Create,
+    /// Invalidating a nested table.
+    Invalidate,
     /// Giving up a table.
     Destroy,
     /// Saying what a table can hold.
@@ -70,7 +72,8 @@ impl Injection {
     /// What comes of `call` by this injection.
     pub(super) fn strike(&mut self, call: &Call) -> Option<HostError> {
         let (kind, range) = match call {
-            Call::Create(_) => (CallKind::Create, IovaRange::ALL),
+            Call::Create(_) | Call::CreateNested(..) => (CallKind::Create, IovaRange::ALL),
+            Call::Invalidate(..) => (CallKind::Invalidate, IovaRange::ALL),
             Call::Destroy(_) => (CallKind::Destroy, IovaRange::ALL),
             Call::Limits(_) => (CallKind::Limits, IovaRange::ALL),
             Call::Map(_, run, _) => (CallKind::Map, run.iova),

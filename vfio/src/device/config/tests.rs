@@ -45,6 +45,11 @@ fn express(device_type: u8) -> Vec<u8> {
     image
 }
 
+/// For other tests: as [`express`].
+pub(super) fn express_image(device_type: u8) -> Vec<u8> {
+    express(device_type)
+}
+
 fn host(image: &[u8]) -> HostFunction<'_> {
     HostFunction {
         image,
