@@ -98,6 +98,7 @@ thread_local! {
     static THREAD: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
+#[inline]
 fn thread() -> usize {
     let thread = THREAD.get();
     if thread != usize::MAX {

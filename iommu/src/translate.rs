@@ -6,6 +6,7 @@ pub mod ats;
 pub mod context;
 pub mod paging;
 pub mod pasid;
+pub mod plain;
 pub mod rights;
 pub mod scalable;
 

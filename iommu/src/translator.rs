@@ -16,10 +16,10 @@
 mod ats;
 mod counters;
 mod dma;
-mod hit;
 mod invalidate;
 mod mode;
 mod page;
+mod short;
 
 pub use counters::TranslatorCounters;
 pub use mode::{InterruptMode, InterruptTable, RootPointer, TableMode};
@@ -171,7 +171,7 @@ impl Translator {
     pub fn translate(&self, request: &Request) -> Result<Translation, Fault> {
         match self.hit(request) {
             Ok(found) => Ok(found),
-            Err(miss) => self.dma(request, miss),
+            Err(miss) => self.miss(request, miss),
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct BindingCache(Lines<1, 3>);
 struct Tag {
     source: u16,
     #[bits(20)]
-    pasid: u32,
+    pasid: Pasid,
     has_pasid: bool,
     #[bits(26)]
     __: u64,
@@ -27,11 +27,14 @@ struct Tag {
     in_use: bool,
 }
 
+/// What a tag holds in the place of a PASID when there is none.
+const NO_PASID: Pasid = Pasid::from_bits(0);
+
 #[inline]
 fn tag(source: SourceId, pasid: Option<Pasid>) -> [u64; 1] {
     [Tag::new()
         .with_source(source.0)
-        .with_pasid(pasid.map_or(0, Pasid::get))
+        .with_pasid(pasid.unwrap_or(NO_PASID))
         .with_has_pasid(pasid.is_some())
         .with_in_use(true)
         .into_bits()]

@@ -4,6 +4,7 @@
 //! In each entry presence comes before reserved bits.
 
 use super::Blocked;
+use super::paging::Stages;
 use crate::address::Gpa;
 use crate::capabilities::Capabilities;
 use crate::fault::FaultReason;
@@ -65,6 +66,16 @@ pub enum Route {
 }
 
 impl Context {
+    /// Through which paging structures untranslated requests go; `None` when they pass unchanged.
+    #[must_use]
+    #[inline]
+    pub const fn stages(&self) -> Option<Stages> {
+        match self.route() {
+            Route::PassThrough => None,
+            Route::SecondStage(stage) => Some(Stages::Second(stage)),
+        }
+    }
+
     /// What becomes of untranslated requests.
     #[must_use]
     pub const fn route(&self) -> Route {

@@ -288,7 +288,8 @@ impl Codes {
 }
 
 impl Found {
-    fn of_second(leaf: &second_stage::Leaf) -> Self {
+    #[inline]
+    pub(super) fn of_second(leaf: &second_stage::Leaf) -> Self {
         Self {
             page: leaf.page,
             whole: leaf.page.level(),
@@ -296,7 +297,8 @@ impl Found {
         }
     }
 
-    fn of_first(leaf: &first_stage::Leaf<Gpa>) -> Self {
+    #[inline]
+    pub(super) fn of_first(leaf: &first_stage::Leaf<Gpa>) -> Self {
         Self {
             page: leaf.page,
             whole: leaf.page.level(),
@@ -323,12 +325,13 @@ impl Found {
 
 /// Where the word of a first-stage table lies when there is no second stage.
 #[expect(clippy::unnecessary_wraps, reason = "the walk asks for what may fail")]
-const fn in_place(gpa: Gpa, _top: bool) -> Result<Gpa, FaultReason> {
+pub(super) const fn in_place(gpa: Gpa, _top: bool) -> Result<Gpa, FaultReason> {
     Ok(gpa)
 }
 
 /// Whether `address` lies beyond what the second stage translates.
-fn beyond(capabilities: &Capabilities, second: &SecondStage, address: u64) -> bool {
+#[inline]
+pub(super) fn beyond(capabilities: &Capabilities, second: &SecondStage, address: u64) -> bool {
     address >> second.width(capabilities) != 0
 }
 

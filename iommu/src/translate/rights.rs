@@ -111,8 +111,56 @@ impl Claim {
     }
 }
 
+/// The rights to a page of a request without privilege, where they cover `access` and it changes nothing in the tables. Of
+/// execution they say what the page does, not what the request's PASID entry does.
+#[must_use]
+#[inline]
+pub const fn user_perms(page: PageRights, access: Access) -> Option<Perms> {
+    const READ: PageRights = PageRights::new().with_first_user(true).with_read(true);
+    const WRITE: PageRights = PageRights::new()
+        .with_first_user(true)
+        .with_write(true)
+        .with_first_write(true)
+        .with_dirty(true);
+    let needed = match access {
+        Access::Read => READ.into_bits(),
+        Access::Write => WRITE.into_bits(),
+        Access::Atomic => READ.into_bits() | WRITE.into_bits(),
+    };
+    if page.into_bits() & needed != needed {
+        return None;
+    }
+    Some(Perms {
+        read: page.read(),
+        write: page.write() & page.first_write(),
+        execute: page.execute() & page.first_execute(),
+    })
+}
+
 /// Whether a page touches the interrupt range, where no translation may lead.
 #[must_use]
 pub const fn is_in_interrupt_range(page: Page) -> bool {
     page.gpa().0 <= INTERRUPT_RANGE.1 && page.last().0 >= INTERRUPT_RANGE.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever a page says: who needs no privilege and no execution is told what the rules say, or nothing where a write
+    /// would change the tables.
+    #[test]
+    fn user_perms_are_what_the_claim_comes_to() {
+        for page in (0..=u8::MAX).map(PageRights::from_bits) {
+            for access in [Access::Read, Access::Write, Access::Atomic] {
+                let claim = Claim {
+                    rules: Rules::new().with_execute(true),
+                    ..Claim::legacy(access)
+                };
+                let changes_nothing = page.into_bits() & 0x80 != 0 || access == Access::Read;
+                let expected = claim.check(page).ok().filter(|_| changes_nothing);
+                assert_eq!(user_perms(page, access), expected, "{page:?}, {access:?}");
+            }
+        }
+    }
 }

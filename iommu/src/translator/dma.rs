@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The way of a DMA request: root, context, PASID entry, page.
 
-use super::hit::Miss;
 use super::mode::{RootWord, TableMode};
 use super::{Translator, fault};
 use crate::address::{Gpa, Iova};
@@ -59,15 +58,13 @@ impl<'a> Target<'a> {
 }
 
 impl Translator {
-    /// The answer to a request that there was no short way for.
-    #[inline(never)]
-    pub(super) fn dma(&self, request: &Request, miss: Miss) -> Result<Translation, Fault> {
-        self.route(request, miss)
+    /// The answer to a request that no short way was found for.
+    pub(super) fn dma(&self, request: &Request) -> Result<Translation, Fault> {
+        self.route(request)
             .map_err(|blocked| fault(blocked, FaultSubject::Dma(*request)))
     }
 
-    #[inline(always)]
-    fn route(&self, request: &Request, miss: Miss) -> Result<Translation, Blocked> {
+    fn route(&self, request: &Request) -> Result<Translation, Blocked> {
         let stamps = self.stamps();
         let root = RootWord::from_bits(self.root.load(Ordering::Acquire)).pointer();
         if translate::is_to_interrupt_range(request) {
@@ -81,8 +78,8 @@ impl Translator {
         translate::check_mode(&self.capabilities, root.mode, request)
             .inspect_err(|_| self.tally.refused.add())?;
         let outcome = match root.mode {
-            TableMode::Scalable => self.scalable(root.table, request, &stamps, miss),
-            _ => self.legacy(root.table, request, &stamps, miss),
+            TableMode::Scalable => self.scalable(root.table, request, &stamps),
+            _ => self.legacy(root.table, request, &stamps),
         };
         outcome.inspect_err(|_| self.tally.blocked.add())
     }
@@ -116,7 +113,6 @@ impl Translator {
         root: Gpa,
         request: &Request,
         stamps: &Stamps,
-        miss: Miss,
     ) -> Result<Translation, Blocked> {
         let context = self.context(root, request, stamps)?;
         context.admit(request)?;
@@ -140,7 +136,7 @@ impl Translator {
         };
         let claim = Claim::legacy(request.access);
         let target = Target::legacy(&context, &stages, &claim);
-        self.translation(&target, &claim, request.address, stamps, miss)
+        self.translation(&target, &claim, request.address, stamps)
             .map_err(blocked)
     }
 
@@ -149,7 +145,6 @@ impl Translator {
         root: Gpa,
         request: &Request,
         stamps: &Stamps,
-        miss: Miss,
     ) -> Result<Translation, Blocked> {
         if request.address_type == AddressType::Translated {
             let context = self.scalable_context(root, request, stamps)?;
@@ -173,7 +168,7 @@ impl Translator {
             return Ok(translate::identity(request.address, Some(limit)));
         };
         let target = Target::scalable(&binding, stages);
-        self.translation(&target, &claim, request.address, stamps, miss)
+        self.translation(&target, &claim, request.address, stamps)
             .map_err(|reason| binding.blocked(reason))
     }
 
@@ -202,7 +197,6 @@ impl Translator {
         Ok(limit)
     }
 
-    #[inline]
     pub(super) fn context(
         &self,
         root: Gpa,
@@ -249,7 +243,6 @@ impl Translator {
     }
 
     /// What an untranslated request or a translation request goes through.
-    #[inline(always)]
     pub(super) fn binding(
         &self,
         root: Gpa,
@@ -290,21 +283,16 @@ impl Translator {
         found.entry
     }
 
-    #[inline(always)]
     fn translation(
         &self,
         target: &Target<'_>,
         claim: &Claim,
         address: Iova,
         stamps: &Stamps,
-        miss: Miss,
     ) -> Result<Translation, FaultReason> {
         let writes = claim.access.writes();
         let judge = |page: Page| claim.check(page.rights()).map(|_| writes);
-        let page = match miss {
-            Miss::Page => self.uncached_page(target, address, stamps, judge)?,
-            Miss::Other => self.page(target, address, stamps, judge)?,
-        };
+        let page = self.page(target, address, stamps, judge)?;
         let perms = claim.rights(page.rights()).unwrap_or_default();
         Ok(translate::answer(page, address, perms))
     }

@@ -4,6 +4,7 @@
 use super::Translator;
 use super::dma::{Stamps, Target};
 use crate::address::Iova;
+use crate::cache::Stamp;
 use crate::cache::iotlb::Space;
 use crate::fault::FaultReason;
 use crate::memory::PhysMem;
@@ -35,24 +36,12 @@ impl Translator {
             self.tally.page_hits.add();
             return Ok(page);
         }
-        self.uncached_page(target, address, stamps, judge)
-    }
-
-    #[inline]
-    pub(super) fn uncached_page(
-        &self,
-        target: &Target<'_>,
-        address: Iova,
-        stamps: &Stamps,
-        judge: impl Fn(Page) -> Result<bool, FaultReason>,
-    ) -> Result<Page, FaultReason> {
         target.paging.check_input(&self.capabilities, address)?;
         let page = self.walk(target, address, stamps, judge)?;
         self.tally.walked(target.paging.stages);
         Ok(page)
     }
 
-    #[inline]
     fn walk(
         &self,
         target: &Target<'_>,
@@ -66,7 +55,6 @@ impl Translator {
         }
     }
 
-    #[inline(never)]
     fn walk_in<M: PhysMem + ?Sized>(
         &self,
         memory: &M,
@@ -85,7 +73,13 @@ impl Translator {
             self.tally.table_reads.add_many(tables.reads().into());
             match outcome {
                 Ok(found) => {
-                    self.keep(target.space, address, stamps, &found, from);
+                    self.keep(
+                        target.space,
+                        address,
+                        (stamps.page, stamps.table),
+                        &found,
+                        from,
+                    );
                     return Ok(found.page);
                 }
                 Err(PagingError::Changed(stage)) => changed = stage,
@@ -97,22 +91,24 @@ impl Translator {
         Err(update_failed(changed))
     }
 
-    fn keep(
+    /// Keeps what a walk found that began at `from`; the stamps are that of the page and that of the table.
+    #[inline]
+    pub(super) fn keep(
         &self,
         space: Space,
         address: Iova,
-        stamps: &Stamps,
+        stamps: (Stamp, Stamp),
         found: &paging::Found,
         from: Option<Waypoint>,
     ) {
         self.iotlb
-            .insert(stamps.page, space, address, found.page, found.whole);
+            .insert(stamps.0, space, address, found.page, found.whole);
         if let Some(table) = found.table
             && found.table != from
         {
             let table = table.as_page();
             self.tables
-                .insert(stamps.table, space, address, table, table.level());
+                .insert(stamps.1, space, address, table, table.level());
         }
     }
 }

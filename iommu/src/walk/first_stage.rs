@@ -5,7 +5,7 @@
 //! bits are judged while walking, rights are stacked and left to the caller.
 
 use super::second_stage::Leaf as SecondStageLeaf;
-use super::trail::{Stage, Trail};
+use super::trail::{Marks, Stage, Trail, Unset};
 use super::{Page, PageRights, Tables, Waypoint, entry_at, shift_of};
 use crate::address::Gpa;
 use crate::fault::FaultReason;
@@ -115,7 +115,7 @@ impl Place for Nested {
 
 /// An entry that the walk came by.
 #[derive(Clone, Copy, Debug)]
-struct Visit<P> {
+pub struct Visit<P> {
     place: P,
     value: u64,
 }
@@ -132,9 +132,28 @@ impl<P: Place> Visit<P> {
     }
 }
 
-/// The entries that a walk came by above its leaf and whose accessed bit is not set yet. Usually none.
+/// Where a walk notes the entries above its leaf whose accessed bit is not set yet. Usually there are none.
+pub trait Above<P> {
+    /// Notes such an entry.
+    fn unused(&mut self, visit: Visit<P>);
+}
+
+/// Those entries, to be marked later.
 #[derive(Debug)]
 pub struct Fresh<P>(Vec<Visit<P>>);
+
+impl<P> Above<P> for Fresh<P> {
+    fn unused(&mut self, visit: Visit<P>) {
+        self.0.push(visit);
+    }
+}
+
+impl<P> Above<P> for Unset {
+    #[inline]
+    fn unused(&mut self, _visit: Visit<P>) {
+        self.0 = true;
+    }
+}
 
 impl<P> Default for Fresh<P> {
     fn default() -> Self {
@@ -154,6 +173,12 @@ pub struct Leaf<P> {
 }
 
 impl<P: Place> Leaf<P> {
+    /// Whether the accessed bit of the entry itself is set.
+    #[inline]
+    pub const fn is_accessed(&self) -> bool {
+        self.entry.value & self.accessed == self.accessed
+    }
+
     /// Notes that the entry and those above were used, and the page written if `write`.
     ///
     /// # Errors
@@ -185,7 +210,7 @@ pub fn walk<M: PhysMem + ?Sized, P: Place>(
     stage: &FirstStage,
     address: u64,
     start: Option<Waypoint>,
-    fresh: &mut Fresh<P>,
+    above: &mut impl Above<P>,
     mut locate: impl FnMut(Gpa, bool) -> Result<P, FaultReason>,
 ) -> Result<Leaf<P>, FaultReason> {
     let reserved = tables.capabilities.first_stage_reserved();
@@ -219,7 +244,7 @@ pub fn walk<M: PhysMem + ?Sized, P: Place>(
         if value & reserved.at(level, leaf) != 0 {
             return Err(FaultReason::FirstStageReserved);
         }
-        let above = granted;
+        let granted_above = granted;
         granted &= value ^ FORBIDDING;
         if leaf {
             let rights_here = rights(granted)
@@ -227,13 +252,13 @@ pub fn walk<M: PhysMem + ?Sized, P: Place>(
                 .with_dirty(entry.dirty());
             return Ok(Leaf {
                 page: Page::containing(entry.address().0, level, rights_here),
-                table: Waypoint::at(table, level, rights(above)),
+                table: Waypoint::at(table, level, rights(granted_above)),
                 entry: visit,
                 accessed,
             });
         }
         if value & accessed != accessed {
-            fresh.0.push(visit);
+            above.unused(visit);
         }
         (table, level) = (entry.address(), level - 1);
     }

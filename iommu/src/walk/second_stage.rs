@@ -4,7 +4,7 @@
 //! An entry without any right is not present, which ends the walk before its reserved bits are looked at. Reserved bits are
 //! judged while walking, rights are stacked and left to the caller.
 
-use super::trail::{Stage, Trail};
+use super::trail::{Marks, Stage, Trail};
 use super::{Page, PageRights, Tables, Waypoint, entry_at, shift_of};
 use crate::address::Gpa;
 use crate::capabilities::Capabilities;
@@ -106,7 +106,7 @@ pub fn walk<M: PhysMem + ?Sized>(
     stage: &SecondStage,
     address: u64,
     start: Option<Waypoint>,
-    trail: &mut Trail,
+    marks: &mut impl Marks,
 ) -> Result<Leaf, WalkError> {
     let reserved = tables.capabilities.second_stage_reserved();
     let (mut table, mut level, from) = match start {
@@ -134,7 +134,7 @@ pub fn walk<M: PhysMem + ?Sized>(
             return Err(WalkError::Reserved);
         }
         if stage.accessed_dirty {
-            trail.mark(Stage::Second, place, value, ACCESSED);
+            marks.mark(Stage::Second, place, value, ACCESSED);
         }
         if leaf {
             let dirty = !stage.accessed_dirty || entry.dirty();

@@ -29,20 +29,16 @@ struct Update {
 #[derive(Debug, Default)]
 pub struct Trail(Vec<Update>);
 
-/// Why a trail was not left; a part of it may have been.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrailError {
-    /// An entry of this stage holds something else than the walk read.
-    Changed(Stage),
-    /// An entry of this stage cannot be written.
-    Failed(Stage),
+/// Where a walk notes the bits that it is to set in the entries it comes by.
+pub trait Marks {
+    /// Notes that `bits` are to be set in the entry at `entry`, which was read as `seen`; a no-op when they are set.
+    fn mark(&mut self, stage: Stage, entry: Gpa, seen: u64, bits: u64);
 }
 
-impl Trail {
-    /// Notes that `bits` are to be set in the entry at `entry`, which was read as `seen`; a no-op when they are set. An entry
-    /// that the walk came by twice is changed once.
+impl Marks for Trail {
+    /// An entry that the walk came by twice is changed once.
     #[inline]
-    pub fn mark(&mut self, stage: Stage, entry: Gpa, seen: u64, bits: u64) {
+    fn mark(&mut self, stage: Stage, entry: Gpa, seen: u64, bits: u64) {
         if seen & bits == bits {
             return;
         }
@@ -56,7 +52,29 @@ impl Trail {
             }),
         }
     }
+}
 
+/// Whether there is anything to set, for who would walk again then.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unset(pub bool);
+
+impl Marks for Unset {
+    #[inline]
+    fn mark(&mut self, _stage: Stage, _entry: Gpa, seen: u64, bits: u64) {
+        self.0 |= seen & bits != bits;
+    }
+}
+
+/// Why a trail was not left; a part of it may have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrailError {
+    /// An entry of this stage holds something else than the walk read.
+    Changed(Stage),
+    /// An entry of this stage cannot be written.
+    Failed(Stage),
+}
+
+impl Trail {
     /// Whether an entry of `stage` is to change.
     #[must_use]
     pub fn touches(&self, stage: Stage) -> bool {

@@ -75,6 +75,18 @@ fn machine(pasid: Option<u32>) -> Machine {
     }
 }
 
+/// Lets the entry that the device's requests go through be cached already in every other schedule, so that the first of
+/// them only misses its page. The request is to an address that is not mapped.
+fn perhaps_warmed_up(machine: &Machine, pasid: Option<u32>) {
+    if shuttle::rand::thread_rng().gen_bool(0.5) {
+        let request = Request {
+            pasid: pasid.and_then(Pasid::new),
+            ..Request::untranslated(DEVICE, Iova(0x1f_f000), Access::Read)
+        };
+        machine.translator.translate(&request).unwrap_err();
+    }
+}
+
 /// While two threads write to IOVA 0x1000, `edit` takes it away from [`OLD`] and `forbid` says so to the unit. From then on
 /// the page is the guest's, and `after` is what the device gets.
 fn page_taken_from_a_busy_device(
@@ -86,6 +98,7 @@ fn page_taken_from_a_busy_device(
     explore(
         move || {
             let machine = machine(pasid);
+            perhaps_warmed_up(&machine, pasid);
             let devices: Vec<_> = (0..2)
                 .map(|_| {
                     let space = Arc::clone(&machine.space);
@@ -278,6 +291,7 @@ fn write_after_a_dirty_bit_was_cleared_sets_it_again() {
     explore(
         || {
             let machine = machine(Some(TRACKED));
+            perhaps_warmed_up(&machine, Some(TRACKED));
             let device = {
                 let space = Arc::clone(&machine.space);
                 shuttle::thread::spawn(move || {
