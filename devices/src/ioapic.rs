@@ -3,7 +3,7 @@
 //! 13.5 for the EOI register).
 //!
 //! A level-triggered entry sends once and then waits, remote IRR set, for its end of interrupt; if the line is still high then
-//! it sends again. Edges on a masked pin are lost. Messages leave as memory writes in the compatibility or the remappable
+//! it sends again. Sources that hold their line until then are told first. Edges on a masked pin are lost. Messages leave as memory writes in the compatibility or the remappable
 //! format, whichever the entry holds (VT-d specification, section 5.1.2.1); remapping is the output's business, and so is
 //! finding the pins when the processor side reports the *remapped* vector's end of interrupt.
 //!
@@ -33,6 +33,10 @@ pub trait IoapicOutput: fmt::Debug + Send + Sync {
     /// The entry of `pin` was written: what [`Ioapic::message`] says about it may be different now. Called before any message
     /// that the write causes.
     fn entry_changed(&self, pin: u8);
+
+    /// The interrupt that `pin` sent ends. Called before the line is looked at again, so that sources which hold it until
+    /// now can let go; remote IRR is still set, and whatever they do with the line is seen afterwards.
+    fn interrupt_ends(&self, pin: u8);
 }
 
 /// A redirection table entry.
@@ -143,8 +147,13 @@ impl Pin {
         (rising && !self.entry.masked()).then(|| self.entry.message())
     }
 
+    /// Whether an interrupt was sent that has not ended.
+    const fn is_in_service(&self) -> bool {
+        self.entry.level() && self.entry.remote_irr()
+    }
+
     fn end_of_interrupt(&mut self) -> Option<MsiMessage> {
-        if !self.entry.level() || !self.entry.remote_irr() {
+        if !self.is_in_service() {
             return None;
         }
         self.entry.set_remote_irr(false);
@@ -189,8 +198,8 @@ impl Registers {
         }
     }
 
-    /// Writes the selected register; the pin whose entry has changed, and what is due.
-    fn write_data(&mut self, value: u32) -> Option<(u8, Option<MsiMessage>)> {
+    /// Writes the selected register; the pin whose entry has changed, and what follows.
+    fn write_data(&mut self, value: u32) -> Option<(u8, Written)> {
         if self.select == 0 {
             let [.., id] = value.to_le_bytes();
             self.id = id & 0x0f;
@@ -200,9 +209,22 @@ impl Registers {
         let mut parts = halves(state.entry.into_bits());
         parts[half] = value;
         let bits = u64::from(parts[1]) << 32 | u64::from(parts[0]);
+        let in_service = state.is_in_service();
         state.entry = state.entry.written(bits);
-        Some((pin, state.service_level()))
+        let written = Written {
+            ended: in_service && !state.is_in_service(),
+            due: state.service_level(),
+        };
+        Some((pin, written))
     }
+}
+
+/// What follows from a write to an entry.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    /// The write ended the pin's interrupt.
+    ended: bool,
+    due: Option<MsiMessage>,
 }
 
 fn halves(bits: u64) -> [u32; 2] {
@@ -259,12 +281,7 @@ impl Ioapic {
 
     /// The processor has ended the interrupt that `pin` sent.
     pub fn end_of_interrupt_pin(&self, pin: u8) {
-        let message = {
-            let mut registers = self.lock();
-            let pin = registers.pins.get_mut(usize::from(pin));
-            pin.and_then(Pin::end_of_interrupt)
-        };
-        self.send(message);
+        self.end_if(pin, |_| true);
     }
 
     /// Power-on state. Lines keep their levels: those are their drivers'.
@@ -285,14 +302,23 @@ impl Ioapic {
     /// The EOI register: ends the interrupts of every entry with this vector.
     fn end_of_interrupt(&self, vector: u8) {
         for pin in 0..PINS {
-            let message = {
-                let mut registers = self.lock();
-                let pin = &mut registers.pins[usize::from(pin)];
-                let named = pin.entry.vector() == vector;
-                named.then(|| pin.end_of_interrupt()).flatten()
-            };
-            self.send(message);
+            self.end_if(pin, |entry| entry.vector() == vector);
         }
+    }
+
+    /// Ends the interrupt of `pin`, if there is one and its entry is `named`.
+    fn end_if(&self, pin: u8, named: impl Fn(Entry) -> bool) {
+        let ends = {
+            let registers = self.lock();
+            let pin = registers.pins.get(usize::from(pin));
+            pin.is_some_and(|pin| pin.is_in_service() && named(pin.entry))
+        };
+        if !ends {
+            return;
+        }
+        self.output.interrupt_ends(pin);
+        let message = self.lock().pins[usize::from(pin)].end_of_interrupt();
+        self.send(message);
     }
 
     fn send(&self, message: Option<MsiMessage>) {
@@ -326,9 +352,12 @@ impl BusDevice for Ioapic {
             (register::EOI, [vector, ..]) => self.end_of_interrupt(*vector),
             (register::DATA, &[a, b, c, d]) => {
                 let changed = self.lock().write_data(u32::from_le_bytes([a, b, c, d]));
-                if let Some((pin, message)) = changed {
+                if let Some((pin, written)) = changed {
                     self.output.entry_changed(pin);
-                    self.send(message);
+                    if written.ended {
+                        self.output.interrupt_ends(pin);
+                    }
+                    self.send(written.due);
                 }
             }
             _ => {}

@@ -1,16 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Interrupt lines: wires with a level, as opposed to messages.
 //!
-//! Lock rule: no lock is held while a line is driven, and levels still arrive in the order in which they were set
-//! ([`LineDriver`]).
+//! Most sources lower their line when the driver acknowledges them. One that cannot see that (the pin of a device that only
+//! says when it is asserted) holds the line until the interrupt ends at the controller: it listens for that.
+//!
+//! Lock rule: no lock is held while a line is driven or a listener is told, and levels still arrive in the order in which they
+//! were set ([`LineDriver`]).
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// One input of an interrupt controller, or one source of a shared line. Level is what counts; an edge is a change of it.
 pub trait IrqLine: fmt::Debug + Send + Sync {
     /// Drives the line: `true` is asserted, whatever the electrical polarity.
     fn set_level(&self, asserted: bool);
+
+    /// Has `listener` told whenever an interrupt of the line has ended. A line without controller tells nobody.
+    fn listen(&self, listener: Weak<dyn EndOfInterrupt>) {
+        let _ = listener;
+    }
+}
+
+/// A source of a level-triggered interrupt that holds its line until the interrupt has ended.
+pub trait EndOfInterrupt: fmt::Debug + Send + Sync {
+    /// An interrupt of the line has ended, whichever source asserted it. Called before the controller looks at the line
+    /// again: what is still asserted then, or is asserted again by the listener, is sent again.
+    fn interrupt_ended(&self);
 }
 
 /// Drives a line from several threads: each change arrives once, in order, and the line ends at the level set last.
@@ -73,6 +88,7 @@ impl LineDriver {
 pub struct SharedLine {
     driver: LineDriver,
     asserting: Mutex<usize>,
+    listeners: Mutex<Vec<Weak<dyn EndOfInterrupt>>>,
 }
 
 impl SharedLine {
@@ -82,7 +98,16 @@ impl SharedLine {
         Arc::new(Self {
             driver: LineDriver::new(line),
             asserting: Mutex::default(),
+            listeners: Mutex::default(),
         })
+    }
+
+    /// Tells those sources that listen that an interrupt of the line has ended.
+    pub fn interrupt_ended(&self) {
+        let listeners: Vec<_> = self.listeners().iter().filter_map(Weak::upgrade).collect();
+        for listener in listeners {
+            listener.interrupt_ended();
+        }
     }
 
     /// One more source, low at first.
@@ -96,6 +121,12 @@ impl SharedLine {
 
     fn lock(&self) -> MutexGuard<'_, usize> {
         self.asserting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Weak<dyn EndOfInterrupt>>> {
+        self.listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,6 +154,12 @@ impl IrqLine for SharedSource {
             };
         }
         self.line.driver.update(|_| *self.line.lock() > 0);
+    }
+
+    fn listen(&self, listener: Weak<dyn EndOfInterrupt>) {
+        let mut listeners = self.line.listeners();
+        listeners.retain(|known| known.strong_count() > 0);
+        listeners.push(listener);
     }
 }
 
@@ -169,6 +206,32 @@ mod tests {
         source.set_level(true);
         drop(source);
         assert_eq!(line.levels(), [true, false]);
+    }
+
+    #[derive(Debug, Default)]
+    struct Listener(Mutex<usize>);
+
+    impl EndOfInterrupt for Listener {
+        fn interrupt_ended(&self) {
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+
+    #[test]
+    fn listeners_hear_the_end_until_they_go_away() {
+        let shared = SharedLine::new(Arc::new(RecordingLine::default()));
+        let (one, two) = (Arc::new(Listener::default()), Arc::new(Listener::default()));
+        for listener in [&one, &two] {
+            let listener = Arc::downgrade(listener);
+            shared.source().listen(listener);
+        }
+        shared.interrupt_ended();
+        drop(two);
+        shared.interrupt_ended();
+        assert_eq!(*one.0.lock().unwrap(), 2);
+        shared.source().listen(Weak::<Listener>::new());
+        shared.source().listen(Weak::<Listener>::new());
+        assert_eq!(shared.listeners().len(), 2, "who is gone is forgotten");
     }
 
     #[test]

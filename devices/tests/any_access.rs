@@ -43,6 +43,8 @@ impl MsiSender for Outside {
 }
 
 impl IoapicOutput for Outside {
+    fn interrupt_ends(&self, _: u8) {}
+
     fn send(&self, _message: MsiMessage) {}
     fn entry_changed(&self, _pin: u8) {}
 }

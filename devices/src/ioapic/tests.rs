@@ -12,10 +12,11 @@ const REMOTE_IRR: u64 = 1 << 14;
 enum Event {
     Sent(u64, u32),
     Changed(u8),
+    Ends(u8),
 }
 
 #[derive(Debug, Default)]
-struct Output(Mutex<Vec<Event>>);
+struct Output(Mutex<Vec<Event>>, Mutex<Option<Arc<dyn IrqLine>>>);
 
 impl IoapicOutput for Output {
     fn send(&self, message: MsiMessage) {
@@ -25,6 +26,14 @@ impl IoapicOutput for Output {
 
     fn entry_changed(&self, pin: u8) {
         self.0.lock().unwrap().push(Event::Changed(pin));
+    }
+
+    /// Lowers the line that was given for it.
+    fn interrupt_ends(&self, pin: u8) {
+        self.0.lock().unwrap().push(Event::Ends(pin));
+        if let Some(line) = &*self.1.lock().unwrap() {
+            line.set_level(false);
+        }
     }
 }
 
@@ -81,7 +90,7 @@ impl Rig {
         events
             .filter_map(|event| match event {
                 Event::Sent(address, data) => Some((address, data)),
-                Event::Changed(_) => None,
+                Event::Changed(_) | Event::Ends(_) => None,
             })
             .collect()
     }
@@ -441,4 +450,42 @@ fn reset_masks_everything_and_says_so_but_keeps_levels() {
     assert_eq!((rig.entry(16), rig.read(0)), (MASKED, 0x0200_0000));
     rig.write(0x10 + 32, 0x8050);
     assert_eq!(rig.sent().len(), 1);
+}
+
+#[test]
+fn source_that_holds_its_line_until_the_end_sends_once() {
+    let rig = rig();
+    *rig.output.1.lock().unwrap() = Some(rig.ioapic.line(17));
+    rig.program(17, LEVEL | 0x41);
+    rig.line(17, true);
+    assert_eq!(rig.sent().len(), 1);
+    rig.eoi(0x40);
+    rig.ioapic.end_of_interrupt_pin(16);
+    assert_eq!(rig.events(), [], "no interrupt of these has ended");
+    rig.eoi(0x41);
+    assert_eq!(rig.events(), [Event::Ends(17)]);
+    rig.line(17, true);
+    rig.ioapic.end_of_interrupt_pin(17);
+    assert_eq!(
+        rig.events(),
+        [Event::Sent(0xfee0_0000, 0x8041), Event::Ends(17)]
+    );
+    rig.ioapic.end_of_interrupt_pin(17);
+    assert_eq!(rig.events(), []);
+}
+
+/// Software for controllers without an EOI register masks the entry, makes it edge-triggered and restores it.
+#[test]
+fn switch_to_edge_ends_the_interrupt_for_its_sources_too() {
+    let rig = rig();
+    *rig.output.1.lock().unwrap() = Some(rig.ioapic.line(17));
+    rig.program(17, LEVEL | 0x41);
+    rig.line(17, true);
+    rig.events();
+    rig.write(0x10 + 2 * 17, 0x1_0041);
+    assert_eq!(rig.events(), [Event::Changed(17), Event::Ends(17)]);
+    rig.write(0x10 + 2 * 17, 0x8041);
+    assert_eq!(rig.events(), [Event::Changed(17)]);
+    rig.line(17, true);
+    assert_eq!(rig.sent(), [(0xfee0_0000, 0x8041)]);
 }

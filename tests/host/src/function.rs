@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use devices::irq::IrqLine;
+use devices::irq::{EndOfInterrupt, IrqLine};
 use devices::pci::PciFunction;
 use iommu::address::Gpa;
 use iommu::follow::DeviceHandle;
@@ -126,15 +126,19 @@ fn edu_pin_and_message(file: Arc<File>) -> Result<()> {
     same("edu", &bench.bar(0x00), &0x0100_00ed)?;
     function.bar_write(0, RAISE, &1u32.to_le_bytes());
     line.wait_until(true)?;
-    function.end_of_interrupt();
+    line.end();
     line.wait_until(true)?;
     println!("an asserted pin signals again: ok");
     function.bar_write(0, ACKNOWLEDGE, &1u32.to_le_bytes());
-    function.end_of_interrupt();
+    line.end();
     // A signal that was under way at the acknowledgement may have raised the line once more.
     thread::sleep(Duration::from_millis(200));
-    function.end_of_interrupt();
-    same("the line is low", &line.0.load(Ordering::Acquire), &false)?;
+    line.end();
+    same(
+        "the line is low",
+        &line.level.load(Ordering::Acquire),
+        &false,
+    )?;
     let Some(msi) = bench.capability(0x05) else {
         bail!("edu has no MSI");
     };
@@ -309,12 +313,23 @@ impl MemorySlots for Seams {
 }
 
 #[derive(Debug, Default)]
-struct Line(AtomicBool);
+struct Line {
+    level: AtomicBool,
+    listener: Mutex<Option<Weak<dyn EndOfInterrupt>>>,
+}
 
 impl Line {
+    /// The interrupt ends at a controller.
+    fn end(&self) {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = listener.as_ref().and_then(Weak::upgrade) {
+            listener.interrupt_ended();
+        }
+    }
+
     fn wait_until(&self, level: bool) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.0.load(Ordering::Acquire) != level {
+        while self.level.load(Ordering::Acquire) != level {
             if Instant::now() > deadline {
                 bail!("the line did not become {level}");
             }
@@ -326,6 +341,10 @@ impl Line {
 
 impl IrqLine for Line {
     fn set_level(&self, asserted: bool) {
-        self.0.store(asserted, Ordering::Release);
+        self.level.store(asserted, Ordering::Release);
+    }
+
+    fn listen(&self, listener: Weak<dyn EndOfInterrupt>) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
     }
 }

@@ -127,18 +127,6 @@ impl Passthrough {
         }
     }
 
-    /// The guest's interrupt controller was told that the pin's interrupt has ended: the pin may signal again.
-    pub fn end_of_interrupt(&self) {
-        let Some(pin) = self.pin.get() else { return };
-        pin.lower();
-        // EINVAL: the guest has switched to messages meanwhile, and the pin is not armed.
-        if let Err(error) = self.port.mask_intx(false)
-            && error.errno() != libc::EINVAL
-        {
-            self.lock().complain("the pin stays masked", &error);
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -311,7 +299,7 @@ impl PciFunction for Passthrough {
         if state.guest.config.pin() == 0 {
             return;
         }
-        match Intx::new(line) {
+        match Intx::new(line, Arc::clone(&self.port)) {
             Ok(pin) => {
                 state.interrupts.connect_pin(pin.event());
                 // A second line would be a mistake of the machine's; the first one stays.

@@ -5,12 +5,13 @@
 //! guest's controller lowers it and lets the pin signal again, which it does at once if the device still asserts it. (KVM
 //! has no descriptors that do this while the interrupt controller is ours.)
 
-use devices::irq::IrqLine;
+use super::port::Port;
+use devices::irq::{EndOfInterrupt, IrqLine, LineDriver};
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
 /// A connected pin.
@@ -23,18 +24,25 @@ pub(super) struct Intx {
 #[derive(Debug)]
 struct Shared {
     event: Arc<OwnedFd>,
-    line: Arc<dyn IrqLine>,
+    /// While it is raised the host's kernel keeps the pin masked.
+    line: LineDriver,
+    port: Arc<dyn Port>,
+    refused: AtomicU64,
     stop: AtomicBool,
 }
 
 impl Intx {
-    /// Raises `line` at each signal of [`Self::event`].
-    pub(super) fn new(line: Arc<dyn IrqLine>) -> io::Result<Self> {
+    /// Raises `line` at each signal of [`Self::event`], and lets the pin of `port` signal again when the interrupt has ended.
+    pub(super) fn new(line: Arc<dyn IrqLine>, port: Arc<dyn Port>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             event: Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?),
-            line,
+            line: LineDriver::new(Arc::clone(&line)),
+            port,
+            refused: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
+        let listener: Weak<Shared> = Arc::downgrade(&shared);
+        line.listen(listener);
         let worker = {
             let shared = shared.clone();
             thread::Builder::new()
@@ -52,9 +60,9 @@ impl Intx {
         self.shared.event.clone()
     }
 
-    /// Lowers the line.
+    /// Lowers the line, of a pin that is not used any more.
     pub(super) fn lower(&self) {
-        self.shared.line.set_level(false);
+        self.shared.lower();
     }
 }
 
@@ -64,12 +72,42 @@ impl Shared {
         loop {
             match rustix::io::read(&*self.event, &mut count) {
                 Ok(_) if self.stop.load(Ordering::Acquire) => return,
-                Ok(_) => self.line.set_level(true),
+                Ok(_) => self.line.set(true),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
                     tracing::error!("a passed-through device's pin is lost: {error}");
                     return;
                 }
+            }
+        }
+    }
+
+    /// Whether the line was raised.
+    fn lower(&self) -> bool {
+        let mut raised = false;
+        self.line.update(|level| {
+            raised = level;
+            false
+        });
+        raised
+    }
+}
+
+impl EndOfInterrupt for Shared {
+    /// Another source of a shared line may have caused the interrupt: the pin then has not signalled, and is left alone.
+    fn interrupt_ended(&self) {
+        if !self.lower() {
+            return;
+        }
+        // EINVAL: the guest has switched to messages meanwhile, and the pin is not armed.
+        if let Err(error) = self.port.mask_intx(false)
+            && error.errno() != libc::EINVAL
+        {
+            let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_power_of_two() {
+                tracing::warn!(
+                    "a passed-through device's pin stays masked ({count} so far): {error}"
+                );
             }
         }
     }
@@ -85,32 +123,83 @@ impl Drop for Intx {
             // A worker that panicked has said so.
             drop(worker.join());
         }
+        // Others may share the line.
+        self.shared.lower();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::RecordingPort;
     use super::*;
+    use std::sync::Mutex;
     use std::sync::mpsc::{Sender, channel};
 
     #[derive(Debug)]
-    struct Line(Sender<bool>);
+    struct Line {
+        levels: Sender<bool>,
+        listener: Mutex<Option<Weak<dyn EndOfInterrupt>>>,
+    }
 
-    impl IrqLine for Line {
-        fn set_level(&self, asserted: bool) {
-            self.0.send(asserted).unwrap();
+    impl Line {
+        fn end(&self) {
+            let listener = self.listener.lock().unwrap().clone().unwrap();
+            if let Some(listener) = listener.upgrade() {
+                listener.interrupt_ended();
+            }
         }
     }
 
-    #[test]
-    fn signal_raises_the_line_and_dropping_stops_the_worker() {
-        let (sender, levels) = channel();
-        let intx = Intx::new(Arc::new(Line(sender))).unwrap();
+    impl IrqLine for Line {
+        fn set_level(&self, asserted: bool) {
+            self.levels.send(asserted).unwrap();
+        }
+
+        fn listen(&self, listener: Weak<dyn EndOfInterrupt>) {
+            *self.listener.lock().unwrap() = Some(listener);
+        }
+    }
+
+    fn signal(intx: &Intx) {
         rustix::io::write(&*intx.event(), &1u64.to_ne_bytes()).unwrap();
-        assert!(levels.recv().unwrap());
-        intx.lower();
-        assert!(!levels.recv().unwrap());
+    }
+
+    #[test]
+    fn signal_holds_the_line_until_the_interrupt_ends() {
+        let (levels, seen) = channel();
+        let line = Arc::new(Line {
+            levels,
+            listener: Mutex::default(),
+        });
+        let port = Arc::new(RecordingPort::default());
+        let intx = Intx::new(line.clone(), port.clone()).unwrap();
+        line.end();
+        assert!(port.take().is_empty(), "another source's interrupt");
+        signal(&intx);
+        assert!(seen.recv().unwrap());
+        line.end();
+        assert!(!seen.recv().unwrap());
+        assert_eq!(port.take(), ["mask false"]);
+        line.end();
+        assert!(port.take().is_empty());
+    }
+
+    #[test]
+    fn pin_that_goes_away_lets_go_of_the_line() {
+        let (levels, seen) = channel();
+        let line = Arc::new(Line {
+            levels,
+            listener: Mutex::default(),
+        });
+        let port = Arc::new(RecordingPort::default());
+        let intx = Intx::new(line.clone(), port.clone()).unwrap();
+        signal(&intx);
+        assert!(seen.recv().unwrap());
         drop(intx);
-        assert!(levels.recv().is_err(), "nothing was raised at the end");
+        assert!(!seen.recv().unwrap());
+        line.end();
+        assert!(port.take().is_empty());
+        drop(line);
+        assert!(seen.recv().is_err(), "nothing was raised at the end");
     }
 }

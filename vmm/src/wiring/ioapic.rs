@@ -24,11 +24,14 @@ pub const SOURCE: SourceId = SourceId::new(0, 0x1e << 3 | 7);
 /// Data bit 15 of a message: level-triggered.
 const LEVEL: u32 = 1 << 15;
 
+/// Lines that have sources, by global system interrupt.
+type Shared = Mutex<HashMap<u8, Arc<SharedLine>>>;
+
 /// The lines of the IOAPIC, for any number of sources each.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lines {
     ioapic: Arc<Ioapic>,
-    shared: Mutex<HashMap<u8, Arc<SharedLine>>>,
+    shared: Arc<Shared>,
 }
 
 impl Lines {
@@ -48,6 +51,7 @@ impl Lines {
 pub struct Wired {
     ioapic: Arc<Ioapic>,
     routes: Arc<IoapicRoutes>,
+    shared: Arc<Shared>,
 }
 
 impl Wired {
@@ -60,7 +64,12 @@ impl Wired {
         let routes = IoapicRoutes::new(pins, SOURCE, units.root().remap(), table);
         let _ = output.routes.set(Arc::downgrade(&routes));
         units.refresh_pins_on_change(&routes);
-        Self { ioapic, routes }
+        let shared = Arc::clone(&output.shared);
+        Self {
+            ioapic,
+            routes,
+            shared,
+        }
     }
 
     /// The inputs.
@@ -68,7 +77,7 @@ impl Wired {
     pub fn lines(&self) -> Lines {
         Lines {
             ioapic: Arc::clone(&self.ioapic),
-            shared: Mutex::default(),
+            shared: Arc::clone(&self.shared),
         }
     }
 
@@ -102,6 +111,7 @@ struct Output {
     requester: Requester,
     messages: Arc<dyn MsiSender>,
     routes: OnceLock<Weak<IoapicRoutes>>,
+    shared: Arc<Shared>,
 }
 
 impl Output {
@@ -112,6 +122,7 @@ impl Output {
             requester,
             messages: units.root().messages(),
             routes: OnceLock::new(),
+            shared: Arc::default(),
         }
     }
 
@@ -134,6 +145,16 @@ impl IoapicOutput for Output {
 
     fn entry_changed(&self, _pin: u8) {
         self.refresh();
+    }
+
+    fn interrupt_ends(&self, pin: u8) {
+        let line = {
+            let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.get(&pin).cloned()
+        };
+        if let Some(line) = line {
+            line.interrupt_ended();
+        }
     }
 }
 

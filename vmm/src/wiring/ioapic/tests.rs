@@ -123,3 +123,41 @@ fn reset_masks_every_pin_and_takes_the_routes_away() {
     wired.lines().source(17).set_level(true);
     assert!(kernel.take_signals().is_empty());
 }
+
+/// Lowers its line when the interrupt ends, and asserts it again as often as it is told to.
+#[derive(Debug)]
+struct Holder {
+    line: Arc<dyn IrqLine>,
+    again: Mutex<u32>,
+}
+
+impl devices::irq::EndOfInterrupt for Holder {
+    fn interrupt_ended(&self) {
+        self.line.set_level(false);
+        let mut again = self.again.lock().unwrap();
+        if *again > 0 {
+            *again -= 1;
+            self.line.set_level(true);
+        }
+    }
+}
+
+#[test]
+fn source_that_listens_is_told_before_its_line_is_looked_at() {
+    let (kernel, _, _, wired) = wired(&["--iommu", "off"]);
+    program(&wired, 17, 1 << 15 | 0x41);
+    let holder = Arc::new(Holder {
+        line: wired.lines().source(17),
+        again: Mutex::new(1),
+    });
+    let listener: Weak<Holder> = Arc::downgrade(&holder);
+    wired.lines().source(17).listen(listener);
+    let (bystander, sent) = (wired.lines().source(18), message(0xfee0_0000, 0x8041));
+    bystander.set_level(true);
+    holder.line.set_level(true);
+    assert_eq!(kernel.take_signals(), [sent]);
+    wired.routes.eoi(0x41);
+    assert_eq!(kernel.take_signals(), [sent], "asserted again, sent again");
+    wired.routes.eoi(0x41);
+    assert!(kernel.take_signals().is_empty());
+}
