@@ -5,6 +5,7 @@
 //! ([`config`]), the MSI-X table ([`msix`]), and which parts of a BAR are the device's own memory ([`regions`]). File
 //! descriptors of VFIO come in where those have decided.
 
+mod complaints;
 pub mod config;
 pub mod direct;
 pub mod function;
@@ -13,5 +14,7 @@ mod intx;
 pub mod msix;
 pub mod port;
 pub mod regions;
+pub mod reset;
 #[cfg(test)]
 mod testing;
+pub mod watch;

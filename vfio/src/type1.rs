@@ -8,6 +8,7 @@
 //! Not supported: several groups in one container, dirty tracking.
 
 use crate::backend::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use crate::device::reset::Owner;
 use crate::error::Error;
 use crate::kvm::KvmVfio;
 use crate::ram::HostVa;
@@ -41,7 +42,7 @@ struct Device {
 #[derive(Debug)]
 struct Container {
     file: File,
-    group: File,
+    group: Arc<File>,
     number: u32,
     /// The kernel can remove everything in one call.
     unmap_all: bool,
@@ -95,6 +96,16 @@ impl Type1 {
         };
         self.devices.insert(handle, opened);
         Ok(file)
+    }
+
+    /// Who has an open device, for a reset of its bus.
+    #[must_use]
+    pub fn owner(&self, handle: DeviceHandle) -> Owner {
+        let device = self.devices.get(&handle);
+        let container = device.and_then(|device| self.containers.get(&device.table));
+        container.map_or(Owner::Unknown, |container| {
+            Owner::Group(container.number, Arc::clone(&container.group))
+        })
     }
 
     /// Gives a device back. With the last of its group the container goes, and all that it maps; the kernel has the device
@@ -174,7 +185,7 @@ impl Container {
         Ok(Self {
             unmap_all: has(VFIO_UNMAP_ALL).unwrap_or(false),
             file,
-            group,
+            group: Arc::new(group),
             number,
         })
     }

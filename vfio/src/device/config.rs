@@ -249,9 +249,15 @@ impl VirtualConfig {
         Some((0..granted).map(message).collect())
     }
 
+    /// Where the register is that switches power on again, of a function that the guest has put to sleep.
+    #[must_use]
+    pub fn power_down(&self) -> Option<u16> {
+        let control = self.places.power_management? + 4;
+        (self.view.ours.u8(control) & 3 != 0).then_some(control)
+    }
+
     fn is_on(&self) -> bool {
-        let control = self.places.power_management;
-        control.is_none_or(|at| self.view.ours.u8(at + 4) & 3 == 0)
+        self.power_down().is_none()
     }
 
     fn asks_for_reset(&self, at: u16, data: &[u8]) -> bool {

@@ -5,6 +5,7 @@
 //! told, so that these follow the guest's writes in their order. It comes before the routes' lock. A line is never driven
 //! under it.
 
+use super::complaints::Complaints;
 use super::config::{
     ConfigError, HostFunction, Interrupts, Outcome, Place, Services, VirtualConfig,
 };
@@ -14,6 +15,7 @@ use super::intx::Intx;
 use super::msix::MsixTable;
 use super::port::{DeviceFile, Port};
 use super::regions::Part;
+use super::watch::{Notice, Watch};
 use crate::error::Error;
 use devices::irq::IrqLine;
 use devices::pci::config::offset;
@@ -77,6 +79,28 @@ pub struct Passthrough {
     slots: Arc<dyn MemorySlots>,
     state: Mutex<State>,
     pin: OnceLock<Intx>,
+    watch: OnceLock<Watch>,
+}
+
+/// What is decided for a function before the guest sees it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name by which people know it.
+    pub name: String,
+    /// What the guest's drivers may use together with the IOMMU.
+    pub services: Services,
+    /// Parts of BARs become memory of the guest; otherwise every access is served here, which is slow and can be traced.
+    pub map: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: "passed-through device".to_owned(),
+            services: Services::default(),
+            map: true,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -85,8 +109,9 @@ struct State {
     interrupts: HostInterrupts,
     /// Parts of BARs, and where the guest's memory has each, which a machine that refuses may leave behind the BAR.
     direct: Vec<(Direct, Option<Gpa>)>,
-    /// The guest was refused something, which has been said: its driver may ask for it again and again.
-    complained: bool,
+    /// The host's kernel reported that the device has failed: it answers no more until it is reset.
+    failed: bool,
+    complaints: Complaints,
 }
 
 impl Passthrough {
@@ -95,11 +120,31 @@ impl Passthrough {
     /// # Errors
     /// The device does not answer, or cannot be shown to a guest.
     pub fn of(device: DeviceFile, place: Place, machine: Machine) -> Result<Self, Error> {
+        Self::with_options(device, place, machine, Options::default())
+    }
+
+    /// The same with `options`.
+    ///
+    /// # Errors
+    /// The device does not answer, or cannot be shown to a guest.
+    pub fn with_options(
+        device: DeviceFile,
+        place: Place,
+        machine: Machine,
+        options: Options,
+    ) -> Result<Self, Error> {
         let image = device.image().map_err(Error::Image)?;
-        let guest = Guest::new(&device.describe(&image), place)?;
-        let direct = Direct::all(&device, |bar| guest.trapped(bar));
+        let guest = Guest::with_services(&device.describe(&image), place, &options.services)?;
+        let direct = if options.map {
+            Direct::all(&device, |bar| guest.trapped(bar))
+        } else {
+            Vec::new()
+        };
         let can_add = device.can_add_vectors();
-        Ok(Self::new(Arc::new(device), guest, direct, can_add, machine))
+        let mut this = Self::new(Arc::new(device), guest, direct, can_add, machine);
+        let state = this.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.complaints = Complaints::new(options.name);
+        Ok(this)
     }
 
     /// A function whose accesses go through `port` and whose parts `direct` the guest touches by itself.
@@ -121,9 +166,63 @@ impl Passthrough {
                 guest,
                 interrupts,
                 direct: direct.into_iter().map(|direct| (direct, None)).collect(),
-                complained: false,
+                failed: false,
+                complaints: Complaints::new(Options::default().name),
             }),
             pin: OnceLock::new(),
+            watch: OnceLock::new(),
+        }
+    }
+
+    /// Hears from now on what the host's kernel says of the device by itself, and calls `tell`, on a thread of its own. A
+    /// device that has failed is stopped before: the guest finds it gone from the bus, and its machine lives on. One
+    /// that the host wants back is as before; whoever hears of it takes it out of the guest.
+    ///
+    /// # Errors
+    /// The host takes no events, or is watched already.
+    pub fn watch(
+        self: &Arc<Self>,
+        tell: impl Fn(Notice) + Send + Sync + 'static,
+    ) -> std::io::Result<()> {
+        let function = Arc::downgrade(self);
+        let watch = Watch::new(&*self.port, move |notice| {
+            if notice == Notice::Failed
+                && let Some(function) = function.upgrade()
+            {
+                function.fail();
+            }
+            tell(notice);
+        })?;
+        self.watch
+            .set(watch)
+            .map_err(|_| std::io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// The device sends nothing any more, and reads as one that does not answer, until it is reset.
+    fn fail(&self) {
+        let mut state = self.lock();
+        state.complain(
+            "the device has failed and is stopped",
+            &"an error on its bus",
+        );
+        self.silence(&mut state);
+        state.failed = true;
+        drop(state);
+        if let Some(pin) = self.pin.get() {
+            pin.lower();
+        }
+    }
+
+    /// Takes it out of the guest's memory, and its interrupts and its requests away.
+    fn silence(&self, state: &mut State) {
+        self.requester.set_bus_master(false);
+        state.withdraw(&*self.slots, &[]);
+        if let Err(error) = state.interrupts.disable(&*self.port) {
+            state.complain("interrupts cannot be disabled", &error);
+        }
+        // No decoding, no requests: also for a device that cannot be reset.
+        if let Err(error) = self.port.config_write(offset::COMMAND, &[0, 0]) {
+            state.complain("the device cannot be stopped", &error);
         }
     }
 
@@ -156,17 +255,18 @@ impl Passthrough {
 
     /// Everything off, and the device as after power-on.
     fn reset_device(&self, state: &mut State) {
-        self.requester.set_bus_master(false);
-        state.withdraw(&*self.slots, &[]);
-        if let Err(error) = state.interrupts.disable(&*self.port) {
-            state.complain("interrupts cannot be disabled", &error);
+        self.silence(state);
+        // One that cannot be reset must not be left without power: its driver expects it to answer.
+        if let Some(control) = state.guest.config.power_down()
+            && let Err(error) = self.port.config_write(control, &[0])
+        {
+            state.complain("the device cannot be powered up", &error);
         }
-        // No decoding, no requests: also for a device that cannot be reset.
-        if let Err(error) = self.port.config_write(offset::COMMAND, &[0, 0]) {
-            state.complain("the device cannot be stopped", &error);
-        }
-        if let Err(error) = self.port.reset() {
-            state.complain("the device cannot be reset, and keeps its state", &error);
+        match self.port.reset() {
+            Ok(()) => state.failed = false,
+            Err(error) => {
+                state.complain("the device cannot be reset, and keeps its state", &error);
+            }
         }
         state.guest.config.reset();
         if let Some(table) = &mut state.guest.table {
@@ -222,17 +322,18 @@ impl State {
         }
     }
 
-    /// Once a function, because the guest can bring it about at will.
-    fn complain(&mut self, what: &str, error: &dyn std::fmt::Display) {
-        if !std::mem::replace(&mut self.complained, true) {
-            tracing::warn!("passed-through device: {what}: {error}");
-        }
+    fn complain(&mut self, what: &'static str, error: &dyn std::fmt::Display) {
+        self.complaints.tell(what, error);
     }
 }
 
 impl PciFunction for Passthrough {
     fn config_read(&self, offset: u16, data: &mut [u8]) {
         let state = self.lock();
+        if state.failed {
+            data.fill(0xff);
+            return;
+        }
         data.fill(0);
         if state.guest.config.needs_host(offset, data.len())
             && self.port.config_read(offset, data).is_err()
@@ -244,6 +345,9 @@ impl PciFunction for Passthrough {
 
     fn config_write(&self, offset: u16, data: &[u8]) {
         let mut state = self.lock();
+        if state.failed {
+            return;
+        }
         let outcome = state.guest.config.write(offset, data);
         self.follow(&mut state, outcome);
         if outcome.reset {
@@ -265,6 +369,10 @@ impl PciFunction for Passthrough {
 
     fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) {
         let state = self.lock();
+        if state.failed {
+            data.fill(0xff);
+            return;
+        }
         let pending = |vector| state.interrupts.is_pending(vector);
         let table = state.guest.table.as_ref();
         if table.is_some_and(|table| table.read(bar, offset, data, pending)) {
@@ -278,6 +386,9 @@ impl PciFunction for Passthrough {
 
     fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) {
         let mut state = self.lock();
+        if state.failed {
+            return;
+        }
         let table = state.guest.table.as_mut();
         if let Some(changed) = table.and_then(|table| table.write(bar, offset, data)) {
             if !changed.is_empty() {

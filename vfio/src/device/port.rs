@@ -3,21 +3,24 @@
 //! file.
 
 use super::config::HostFunction;
+use super::reset::{self, Functions, Owner, ResetError};
+use crate::pci_address::PciAddress;
 use crate::uapi::{self, Errno, device::RegionInfo};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_NORESIZE, VFIO_IRQ_SET_ACTION_MASK,
     VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_EVENTFD,
-    VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_INTX_IRQ_INDEX,
-    VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
+    VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ERR_IRQ_INDEX,
+    VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX,
+    VFIO_PCI_REQ_IRQ_INDEX,
 };
 
-/// A kind of interrupt that a device can be told to use; one at a time.
+/// A kind of interrupt of a device. It uses one of the first three at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IrqKind {
     /// The pin.
@@ -26,6 +29,10 @@ pub enum IrqKind {
     Msi,
     /// MSI-X.
     Msix,
+    /// Not the device's: the host's kernel reports that it has failed.
+    Error,
+    /// Not the device's: the host's kernel wants it back.
+    Request,
 }
 
 impl IrqKind {
@@ -34,6 +41,8 @@ impl IrqKind {
             Self::Intx => VFIO_PCI_INTX_IRQ_INDEX,
             Self::Msi => VFIO_PCI_MSI_IRQ_INDEX,
             Self::Msix => VFIO_PCI_MSIX_IRQ_INDEX,
+            Self::Error => VFIO_PCI_ERR_IRQ_INDEX,
+            Self::Request => VFIO_PCI_REQ_IRQ_INDEX,
         }
     }
 }
@@ -90,8 +99,8 @@ pub trait Port: fmt::Debug + Send + Sync {
     /// Resets the device.
     ///
     /// # Errors
-    /// It cannot be reset, or not alone.
-    fn reset(&self) -> Result<(), Errno>;
+    /// It cannot be reset, or not now.
+    fn reset(&self) -> Result<(), ResetError>;
 }
 
 /// A device through its file.
@@ -104,7 +113,9 @@ pub struct DeviceFile {
     /// MSI-X vectors can be added while others are in use.
     grows: bool,
     resettable: bool,
-    iommufd: bool,
+    owner: Owner,
+    /// Where the host has it, and who is on its bus with it; `None` when nobody said.
+    place: Option<(PciAddress, Functions)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -138,9 +149,22 @@ impl DeviceFile {
             },
             grows: msix.flags & VFIO_IRQ_INFO_NORESIZE == 0,
             resettable: info.flags & VFIO_DEVICE_FLAGS_RESET != 0,
-            iommufd,
+            owner: if iommufd {
+                Owner::Iommufd
+            } else {
+                Owner::Unknown
+            },
+            place: None,
             file,
         })
+    }
+
+    /// The same, at `address` of the host and among `functions`, and opened by `owner`: it can then be reset by its bus.
+    #[must_use]
+    pub fn among(mut self, address: PciAddress, functions: &Functions, owner: Owner) -> Self {
+        self.place = Some((address, functions.clone()));
+        self.owner = owner;
+        self
     }
 
     /// The device's configuration space as it is now.
@@ -250,16 +274,22 @@ impl Port for DeviceFile {
         uapi::device::set_irqs(&self.file, flags, whole(IrqKind::Intx, 1))
     }
 
-    /// By itself where it can be; otherwise, under iommufd, by its bus, which the kernel does only when all that it hits is
-    /// ours.
-    fn reset(&self) -> Result<(), Errno> {
+    fn reset(&self) -> Result<(), ResetError> {
         if self.resettable {
-            return uapi::device::reset(&self.file);
+            return Ok(uapi::device::reset(&self.file)?);
         }
-        if self.iommufd {
-            return uapi::device::hot_reset(&self.file, &[]);
+        let Some((address, functions)) = &self.place else {
+            return Err(Errno::new(libc::ENOTTY).into());
+        };
+        let hit = uapi::device::hot_reset_info(&self.file)?;
+        if let Some(obstacle) = reset::obstacle(*address, &hit, &self.owner, functions) {
+            return Err(obstacle);
         }
-        Err(Errno::new(libc::ENOTTY))
+        let groups = match &self.owner {
+            Owner::Group(_, file) => vec![file.as_fd()],
+            Owner::Iommufd | Owner::Unknown => Vec::new(),
+        };
+        Ok(uapi::device::hot_reset(&self.file, &groups)?)
     }
 }
 

@@ -4,6 +4,7 @@
 use super::direct::{Direct, MemorySlots};
 use super::interrupts::{InterruptRoutes, VectorRoute};
 use super::port::{IrqKind, Port};
+use super::reset::ResetError;
 use crate::uapi::Errno;
 use iommu::address::Gpa;
 use iommu::ids::Requester;
@@ -19,6 +20,9 @@ use std::sync::{Arc, Mutex, Weak};
 pub(super) struct RecordingPort {
     log: Mutex<Vec<String>>,
     fail: Mutex<Option<i32>>,
+    fail_kind: Mutex<Option<(IrqKind, i32)>>,
+    fail_reset: Mutex<Option<i32>>,
+    events: Mutex<Vec<OwnedFd>>,
     pub(super) image: Mutex<Vec<u8>>,
 }
 
@@ -30,6 +34,21 @@ impl RecordingPort {
     /// The next call fails with this number and is not written down.
     pub(super) fn fail_next(&self, errno: i32) {
         *self.fail.lock().unwrap() = Some(errno);
+    }
+
+    /// Arming `kind` fails with this number and is not written down.
+    pub(super) fn fail_kind(&self, kind: IrqKind, errno: i32) {
+        *self.fail_kind.lock().unwrap() = Some((kind, errno));
+    }
+
+    /// Resets fail with this number.
+    pub(super) fn fail_reset(&self, errno: i32) {
+        *self.fail_reset.lock().unwrap() = Some(errno);
+    }
+
+    /// The event that was armed as `number`, pins, vectors and others together.
+    pub(super) fn event(&self, number: usize) -> OwnedFd {
+        self.events.lock().unwrap()[number].try_clone().unwrap()
     }
 
     fn note(&self, what: String) -> Result<(), Errno> {
@@ -70,6 +89,13 @@ impl Port for RecordingPort {
         first: u32,
         events: &[Option<BorrowedFd<'_>>],
     ) -> Result<(), Errno> {
+        match *self.fail_kind.lock().unwrap() {
+            Some((failing, errno)) if failing == kind => return Err(Errno::new(errno)),
+            _ => {}
+        }
+        let kept = events.iter().flatten();
+        let kept = kept.map(|event| event.try_clone_to_owned().unwrap());
+        self.events.lock().unwrap().extend(kept);
         let events: Vec<_> = events
             .iter()
             .map(|event| if event.is_some() { "some" } else { "none" })
@@ -85,8 +111,11 @@ impl Port for RecordingPort {
         self.note(format!("mask {masked}"))
     }
 
-    fn reset(&self) -> Result<(), Errno> {
-        self.note("reset".to_owned())
+    fn reset(&self) -> Result<(), ResetError> {
+        if let Some(errno) = *self.fail_reset.lock().unwrap() {
+            return Err(Errno::new(errno).into());
+        }
+        Ok(self.note("reset".to_owned())?)
     }
 }
 

@@ -26,6 +26,8 @@ fn rig_with(direct: Direct) -> Rig {
     image[0x40..0x4c].copy_from_slice(&[0x11, 0x80, 3, 0, 0, 0x20, 0, 0, 0, 0x30, 0, 0]);
     image[0x80..0x84].copy_from_slice(&[0x10, 0, 0x02, 0]);
     image[0x84..0x88].copy_from_slice(&[0, 0x80, 0, 0x10]);
+    image[0x41] = 0x60;
+    image[0x60..0x68].copy_from_slice(&[0x01, 0x80, 0x03, 0, 0, 0, 0, 0]);
     let host = HostFunction {
         image: &image,
         bars: [0x4000, 0, 0, 0, 0, 0],
@@ -216,4 +218,79 @@ fn device_that_does_not_answer_reads_ones() {
     let mut command = [0; 2];
     rig.function.config_read(0x04, &mut command);
     assert_eq!(command, [0x06, 0x00], "the guest's view stands");
+}
+
+#[test]
+fn device_that_sleeps_is_powered_up_for_its_reset() {
+    let rig = rig();
+    start(&rig);
+    rig.function.config_write(0x64, &[0x03, 0x00]);
+    assert_eq!(rig.machine.slots(), [], "it does not decode");
+    assert!(!rig.function.requester().is_bus_master());
+    rig.port.take();
+    rig.function.reset();
+    assert_eq!(
+        rig.port.take(),
+        ["config 0x4 [0, 0]", "config 0x64 [0]", "reset"]
+    );
+}
+
+#[test]
+fn device_that_failed_is_gone_until_it_is_reset() {
+    let rig = rig();
+    start(&rig);
+    rig.function.config_write(0x42, &[0x00, 0x80]);
+    rig.port.take();
+    rig.function.fail();
+    assert_eq!(rig.port.take(), ["disarm Msix", "config 0x4 [0, 0]"]);
+    assert_eq!(rig.machine.slots(), []);
+    assert!(!rig.function.requester().is_bus_master());
+    let mut read = [0; 4];
+    rig.function.config_read(0, &mut read);
+    assert_eq!(read, [0xff; 4]);
+    for at in [0x100, 0x2000] {
+        rig.function.bar_read(0, at, &mut read);
+        assert_eq!(read, [0xff; 4], "{at:#x}");
+    }
+    rig.function.config_write(0x04, &[0x06, 0x00]);
+    rig.function.bar_write(0, 0x100, &[0; 4]);
+    rig.function.bar_write(0, 0x2000, &[0; 4]);
+    assert_eq!(rig.port.take(), [""; 0], "nothing reaches it");
+    rig.function.reset();
+    rig.port.take();
+    start(&rig);
+    assert_eq!(rig.machine.slots(), [(0xe000_0000, 0, 0, 0x2000)]);
+    rig.function.config_read(0, &mut read);
+    assert_eq!(read, [0x36, 0x1b, 0x10, 0x00]);
+}
+
+#[test]
+fn device_that_failed_and_cannot_be_reset_stays_away() {
+    let rig = rig();
+    rig.function.fail();
+    rig.port.fail_reset(libc::ENOTTY);
+    rig.function.reset();
+    let mut read = [0; 4];
+    rig.function.config_read(0, &mut read);
+    assert_eq!(read, [0xff; 4]);
+}
+
+#[test]
+fn host_that_wants_its_device_back_is_heard() {
+    let Rig { port, function, .. } = rig();
+    let function = Arc::new(function);
+    let (sender, notices) = std::sync::mpsc::channel();
+    let tell = move |notice| sender.send(notice).unwrap();
+    function.watch(tell.clone()).unwrap();
+    assert!(function.watch(tell).is_err(), "once");
+    let [wanted, failed] = [0, 1].map(|number| port.event(number));
+    rustix::io::write(&wanted, &1u64.to_ne_bytes()).unwrap();
+    assert_eq!(notices.recv(), Ok(Notice::Wanted));
+    let mut read = [0; 4];
+    function.config_read(0, &mut read);
+    assert_eq!(read, [0x36, 0x1b, 0x10, 0x00], "it is as before");
+    rustix::io::write(&failed, &1u64.to_ne_bytes()).unwrap();
+    assert_eq!(notices.recv(), Ok(Notice::Failed));
+    function.config_read(0, &mut read);
+    assert_eq!(read, [0xff; 4], "stopped before anybody was told");
 }
