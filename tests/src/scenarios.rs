@@ -13,6 +13,7 @@ mod debug_exit;
 mod dirty_tracking;
 mod dma_blk;
 mod dma_net;
+mod doctor;
 mod edu_fault;
 mod expect;
 mod faults;
@@ -74,6 +75,7 @@ pub const ALL: &[&Scenario] = &[
     &timeout::SCENARIO,
     &debug_exit::SCENARIO,
     &bad_input::SCENARIO,
+    &doctor::SCENARIO,
     &vfio_backends::SCENARIO,
     &vfio_function::SCENARIO,
     &kill::SCENARIO,

@@ -3,11 +3,13 @@
 
 mod convert;
 mod device;
+mod doctor;
 mod iommu;
 #[cfg(test)]
 mod tests;
 
 pub use device::device;
+pub use doctor::{DoctorArgs, doctor};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -27,6 +29,9 @@ pub enum Command {
     /// Boot a guest and stay with it until its run ends
     #[command(after_long_help = EXIT_STATUS)]
     Run(Box<RunArgs>),
+    /// Say what this host can do, and how to mend what it cannot
+    #[command(after_long_help = doctor::EXIT_STATUS)]
+    Doctor(DoctorArgs),
 }
 
 const EXIT_STATUS: &str = "\

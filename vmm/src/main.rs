@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
-use vmm::cli::{Cli, Command, RunArgs};
+use vmm::cli::{Cli, Command, RunArgs, doctor};
 use vmm::control::Ending;
 use vmm::error::Error;
 use vmm::{report, run};
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => match cli.command {
             Command::Run(args) => ExitCode::from(run_machine(&args)),
+            Command::Doctor(args) => ExitCode::from(doctor(&args)),
         },
         Err(error) => ExitCode::from(explain(&error)),
     }
@@ -61,7 +62,7 @@ fn explain(error: &clap::Error) -> u8 {
             0
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            report::tell_usage("a command is missing: run (see remora --help)")
+            report::tell_usage("a command is missing: run, doctor (see remora --help)")
         }
         _ => {
             let text = error.to_string();
@@ -72,7 +73,7 @@ fn explain(error: &clap::Error) -> u8 {
                 .collect();
             let complaint = complaint.join(" ");
             let complaint = complaint.trim_start_matches("error: ");
-            report::tell_usage(&format!("{complaint} (see remora run --help)"))
+            report::tell_usage(&format!("{complaint} (see remora --help)"))
         }
     }
 }

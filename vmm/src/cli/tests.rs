@@ -13,7 +13,9 @@ use std::time::Duration;
 
 fn config(options: &[&str]) -> Result<Config, Error> {
     let all = ["remora", "run", "--kernel", "k"].iter().chain(options);
-    let Command::Run(args) = Cli::try_parse_from(all).unwrap().command;
+    let Command::Run(args) = Cli::try_parse_from(all).unwrap().command else {
+        panic!("not a run")
+    };
     args.config()
 }
 
@@ -300,5 +302,4 @@ fn options_of_later_days_are_unknown() {
     for option in ["--vfio=0000:00:01.0", "--api-socket=/s"] {
         assert!(Cli::try_parse_from(["remora", "run", "--kernel", "k", option]).is_err());
     }
-    assert!(Cli::try_parse_from(["remora", "doctor"]).is_err());
 }

@@ -186,6 +186,15 @@ fn require(kvm: &Kvm) -> Result<(), Error> {
             kvm.get_api_version()
         )));
     }
+    match lacking(kvm).first() {
+        Some(name) => Err(Error::HostLacks(format!("this host's KVM lacks {name}"))),
+        None => Ok(()),
+    }
+}
+
+/// What a machine needs and `kvm` does not have.
+#[must_use]
+pub fn lacking(kvm: &Kvm) -> Vec<&'static str> {
     let needed = [
         (Cap::SplitIrqchip, "a split interrupt controller"),
         (Cap::X2ApicApi, "32-bit APIC ids"),
@@ -195,10 +204,8 @@ fn require(kvm: &Kvm) -> Result<(), Error> {
         (Cap::ExtCpuid, "CPUID tables"),
         (Cap::ImmediateExit, "immediate exits"),
     ];
-    for (cap, name) in needed {
-        if !kvm.check_extension(cap) {
-            return Err(Error::HostLacks(format!("this host's KVM lacks {name}")));
-        }
-    }
-    Ok(())
+    let lacking = needed
+        .into_iter()
+        .filter(|(cap, _)| !kvm.check_extension(*cap));
+    lacking.map(|(_, name)| name).collect()
 }

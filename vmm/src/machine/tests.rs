@@ -88,7 +88,9 @@ fn config(kernel: &Path, cpus: &str) -> Arc<Config> {
     let words = [
         "remora", "run", "--kernel", kernel, "--cpus", cpus, "--memory", "16M",
     ];
-    let Command::Run(args) = Cli::try_parse_from(words).unwrap().command;
+    let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else {
+        panic!("not a run")
+    };
     Arc::new(args.config().unwrap())
 }
 

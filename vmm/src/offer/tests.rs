@@ -9,7 +9,9 @@ use clap::Parser;
 fn config(options: &str) -> Result<Config, String> {
     let run = ["remora", "run", "--kernel", "k"];
     let all = run.into_iter().chain(options.split_whitespace());
-    let Command::Run(args) = Cli::try_parse_from(all).unwrap().command;
+    let Command::Run(args) = Cli::try_parse_from(all).unwrap().command else {
+        panic!("not a run")
+    };
     args.config().map_err(|error| {
         assert_eq!(error.status(), 2, "{error}");
         error.to_string()

@@ -19,7 +19,9 @@ pub const PHYS_BITS: u8 = 40;
 /// The configuration of `remora run --kernel k OPTIONS`.
 pub fn config(options: &[&str]) -> Config {
     let all = ["remora", "run", "--kernel", "k"].iter().chain(options);
-    let Command::Run(args) = Cli::try_parse_from(all).unwrap().command;
+    let Command::Run(args) = Cli::try_parse_from(all).unwrap().command else {
+        panic!("not a run")
+    };
     args.config().unwrap()
 }
 
