@@ -36,6 +36,26 @@ pub struct HostDevice {
     pub group: Option<Group>,
 }
 
+/// Where the PCI functions of the host with this sysfs sit, in order.
+///
+/// # Errors
+/// The directory of PCI devices cannot be read.
+pub fn addresses_below(sysfs: &Path) -> Result<Vec<PciAddress>, Error> {
+    let path = sysfs.join("bus/pci/devices");
+    let failed = |source| Error::Read {
+        path: path.clone(),
+        source,
+    };
+    let mut addresses = Vec::new();
+    for entry in fs::read_dir(&path).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        // Whatever else the kernel may put there is no function.
+        addresses.extend(name.to_string_lossy().parse::<PciAddress>());
+    }
+    addresses.sort_unstable();
+    Ok(addresses)
+}
+
 /// Functions that the host's IOMMU cannot tell apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -84,7 +104,11 @@ impl HostDevice {
         Self::read_below(Path::new("/sys"), address)
     }
 
-    fn read_below(sysfs: &Path, address: PciAddress) -> Result<Self, Error> {
+    /// The same of the sysfs at `sysfs`, which tests make up.
+    ///
+    /// # Errors
+    /// As for [`HostDevice::read`].
+    pub fn read_below(sysfs: &Path, address: PciAddress) -> Result<Self, Error> {
         let path = sysfs.join("bus/pci/devices").join(address.to_string());
         if !path.exists() {
             return Err(Error::NoDevice(address));

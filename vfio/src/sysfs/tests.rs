@@ -118,3 +118,16 @@ fn device_whose_group_the_host_uses_is_refused_with_the_user() {
     );
     assert!(refusal.to_string().contains("0000:01:00.1"));
 }
+
+#[test]
+fn functions_are_listed_in_order() {
+    let tree = Tree::new();
+    for address in ["0000:10:00.0", "0000:00:1f.3", "0000:00:02.0"] {
+        tree.device(address, "0x020000", None);
+    }
+    fs::create_dir_all(tree.0.path().join("bus/pci/devices/no-address")).unwrap();
+    let addresses = addresses_below(tree.0.path()).unwrap();
+    let shown: Vec<String> = addresses.iter().map(PciAddress::to_string).collect();
+    assert_eq!(shown, ["0000:00:02.0", "0000:00:1f.3", "0000:10:00.0"]);
+    assert!(addresses_below(Path::new("/nowhere")).is_err());
+}
