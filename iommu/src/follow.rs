@@ -84,6 +84,9 @@ pub enum Attachment {
 pub struct Domain {
     /// The tag. Two tags may name the same tables, and one tag may, by mistake of the guest, name different ones.
     pub id: DomainId,
+    /// The second part of the tag where there is a first stage: the PASID of the entry, RID_PASID included. Invalidations that
+    /// name a PASID mean it.
+    pub pasid: Option<Pasid>,
     /// The tables.
     pub tables: GuestTables,
 }
@@ -346,6 +349,7 @@ impl Domain {
         };
         Self {
             id,
+            pasid: None,
             tables: GuestTables {
                 stages,
                 width,
@@ -353,6 +357,25 @@ impl Domain {
                 privileged: privileged && first_stage,
             },
         }
+    }
+}
+
+impl Domain {
+    /// The same, from the entry of `pasid`.
+    #[must_use]
+    pub const fn of_entry(self, pasid: Pasid) -> Self {
+        let pasid = match self.tables.stages {
+            Stages::First(_) | Stages::Nested(..) => Some(pasid),
+            Stages::Second(_) => None,
+        };
+        Self { pasid, ..self }
+    }
+
+    /// Whether an invalidation means these tables.
+    #[must_use]
+    pub fn is_named(&self, by: &Invalidated) -> bool {
+        by.domain.is_none_or(|domain| domain == self.id)
+            && (by.pasid.is_none() || by.pasid == self.pasid)
     }
 }
 

@@ -139,13 +139,14 @@ impl Guest<'_> {
     /// What a PASID entry says.
     pub(super) fn seen(&self, binding: &Binding, privileged: bool) -> Seen {
         let to = binding.stages().map_or(Attachment::Identity, |stages| {
-            Attachment::Domain(Domain::new(
+            let domain = Domain::new(
                 binding.word.domain_id(),
                 stages,
                 binding.word.rules(),
                 privileged,
                 self.capabilities,
-            ))
+            );
+            Attachment::Domain(domain.of_entry(binding.word.entry_pasid()))
         });
         Seen {
             to,
