@@ -79,7 +79,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// A unit in legacy mode with queued invalidation, pass-through, snoop control and large pages.
+    /// A unit in legacy mode with queued invalidation, pass-through and large pages.
     ///
     /// # Errors
     /// The options contradict each other or are out of range.

@@ -48,6 +48,8 @@ pub struct LegacyOptions {
     pub interrupt_remapping: bool,
     /// Interrupt remapping to 32-bit APIC ids.
     pub extended_interrupt_mode: bool,
+    /// Paging entries may force snooping. Without it such entries have a reserved bit.
+    pub snoop_control: bool,
     /// Number of fault recording registers.
     pub fault_records: u16,
 }
@@ -60,6 +62,7 @@ impl Default for LegacyOptions {
             caching_mode: false,
             interrupt_remapping: true,
             extended_interrupt_mode: true,
+            snoop_control: true,
             fault_records: 8,
         }
     }
@@ -172,7 +175,7 @@ pub(super) fn legacy(options: &LegacyOptions) -> Result<(Cap, Ecap), CapabilityE
         .with_ir(ir)
         .with_eim(options.extended_interrupt_mode)
         .with_pt(true)
-        .with_sc(true)
+        .with_sc(options.snoop_control)
         .with_iro(IOTLB_OFFSET / 16)
         .with_mhmv(if ir { 15 } else { 0 });
     Ok((cap, ecap))
