@@ -23,7 +23,9 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vfio_bindings::bindings::vfio::{VFIO_API_VERSION, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL};
+use vfio_bindings::bindings::vfio::{
+    VFIO_API_VERSION, VFIO_DMA_CC_IOMMU, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL,
+};
 
 /// The backend.
 #[derive(Debug, Default)]
@@ -122,6 +124,16 @@ impl Type1 {
         drop(device.file);
         self.drop_unused(kvm);
         Ok(())
+    }
+
+    /// Whether the host makes requests of an open device snoop that ask not to.
+    #[must_use]
+    pub fn snoop_control(&self, handle: DeviceHandle) -> bool {
+        let device = self.devices.get(&handle);
+        let container = device.and_then(|device| self.containers.get(&device.table));
+        container.is_some_and(|container| {
+            uapi::container::has_extension(&container.file, VFIO_DMA_CC_IOMMU).unwrap_or(false)
+        })
     }
 
     fn drop_unused(&mut self, kvm: Option<&dyn KvmVfio>) {

@@ -18,11 +18,14 @@ use super::regions::Part;
 use super::watch::{Notice, Watch};
 use crate::error::Error;
 use devices::irq::IrqLine;
-use devices::pci::config::offset;
+use devices::pci::config::{Command, offset};
 use devices::pci::{BarWindow, PciFunction};
 use iommu::address::Gpa;
 use iommu::ids::Requester;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Bus mastering in the command register.
+const BUS_MASTER: u8 = 1 << 2;
 
 /// What the machine does for the function.
 #[derive(Clone, Debug)]
@@ -111,6 +114,8 @@ struct State {
     direct: Vec<(Direct, Option<Gpa>)>,
     /// The host's kernel reported that the device has failed: it answers no more until it is reset.
     failed: bool,
+    /// The device may not send, whatever the guest says.
+    held: bool,
     complaints: Complaints,
 }
 
@@ -167,6 +172,7 @@ impl Passthrough {
                 interrupts,
                 direct: direct.into_iter().map(|direct| (direct, None)).collect(),
                 failed: false,
+                held: false,
                 complaints: Complaints::new(Options::default().name),
             }),
             pin: OnceLock::new(),
@@ -226,6 +232,26 @@ impl Passthrough {
         }
     }
 
+    /// Keeps the device from sending whatever the guest says, or lets it send again what the guest allows.
+    pub fn hold(&self, held: bool) {
+        let mut state = self.lock();
+        state.held = held;
+        let may_send = !held && state.guest.config.may_send();
+        let mut command = [0; 2];
+        let written = self
+            .port
+            .config_read(offset::COMMAND, &mut command)
+            .and_then(|()| {
+                let command = Command::from_bits(u16::from_le_bytes(command));
+                let command = command.with_bus_master(may_send).into_bits();
+                self.port
+                    .config_write(offset::COMMAND, &command.to_le_bytes())
+            });
+        if let Err(error) = written {
+            state.complain("bus mastering cannot be switched", &error);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,7 +265,11 @@ impl Passthrough {
             self.requester.set_bus_master(false);
         }
         state.withdraw(&*self.slots, &windows);
-        if let Some(write) = outcome.host
+        let write = outcome.host.map(|write| match state.held {
+            true => write.without(offset::COMMAND, BUS_MASTER),
+            false => write,
+        });
+        if let Some(write) = write
             && let Err(error) = self.port.config_write(write.at, write.bytes())
         {
             state.complain("configuration space cannot be written", &error);

@@ -21,6 +21,16 @@ impl HostWrite {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
+
+    /// The same without `bits` of the byte at `at`.
+    #[must_use]
+    pub fn without(mut self, at: u16, bits: u8) -> Self {
+        let byte = at.checked_sub(self.at).map(usize::from);
+        if let Some(byte) = byte.and_then(|byte| self.bytes.get_mut(byte)) {
+            *byte &= !bits;
+        }
+        self
+    }
 }
 
 /// The two layers.
