@@ -15,6 +15,7 @@ pub mod demo;
 pub mod dmatest;
 pub mod ending;
 pub mod evidence;
+pub mod host_device;
 pub mod images;
 pub mod kernel;
 pub mod l1;

@@ -55,7 +55,7 @@ const CMDLINE: &str = "console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_on no
                        kvm.tsc_tolerance_ppm=100000";
 
 /// Size of L1's NVMe disk, a sparse file that holds what is written to it.
-pub const NVME_BYTES: u64 = 256 << 20;
+pub const NVME_BYTES: u64 = 512 << 20;
 
 /// The command for an L1 whose files (initramfs, console log, disk, scratch share) are in `run`.
 pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {

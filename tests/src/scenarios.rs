@@ -37,6 +37,7 @@ mod timeout;
 mod two_units;
 mod vfio_backends;
 mod vfio_function;
+mod vfio_nvme;
 
 /// All scenarios.
 pub const ALL: &[&Scenario] = &[
@@ -78,5 +79,7 @@ pub const ALL: &[&Scenario] = &[
     &doctor::SCENARIO,
     &vfio_backends::SCENARIO,
     &vfio_function::SCENARIO,
+    &vfio_nvme::IOMMUFD,
+    &vfio_nvme::TYPE1,
     &kill::SCENARIO,
 ];

@@ -7,6 +7,7 @@ mod doctor;
 mod iommu;
 #[cfg(test)]
 mod tests;
+mod vfio;
 
 pub use device::device;
 pub use doctor::{DoctorArgs, doctor};
@@ -101,17 +102,18 @@ pub struct RunArgs {
     ///
     /// What is left open is derived: as much as the machine can honour.
     ///   mode          legacy, or scalable beside it [default: scalable where another part needs it]
-    ///   stages        tables of scalable mode: first stage, second stage or both [default: auto, both]
+    ///   stages        tables of scalable mode: first stage, second stage or both [default: auto, both; with --vfio
+    ///                 second, as what changes in first-stage tables need not be reported]
     ///   nesting       first-stage tables on second-stage ones; needs both [default: on where both are]
-    ///   caching-mode  report that changes to present need invalidation [default: auto, on with a hotplug port]
+    ///   caching-mode  report that changes to present need invalidation [default: auto, on with --vfio or a hotplug port]
     ///   aw            width of device addresses in bits; 57 adds five-level tables, whatever the processor has
-    ///                 [default: auto, 48]
+    ///                 [default: auto, 48; with --vfio at most what the host's IOMMU has]
     ///   intremap      interrupt remapping [default: on]
     ///   pasid-bits    width of PASIDs in scalable mode, 0 for none [default: 20]
     ///   pri           page requests [default: on where a device makes them]
-    ///   dirty         accessed and dirty bits in second-stage tables [default: on where those are]
-    ///   posted        interrupts posted to memory; not with a hotplug port, where a passed-through device may come
-    ///                 [default: off]
+    ///   dirty         accessed and dirty bits in second-stage tables; not with --vfio [default: on where those are]
+    ///   posted        interrupts posted to memory; not with --vfio, nor with a hotplug port, where a passed-through
+    ///                 device may come [default: off]
     ///   units         number of units; the first is for the root bus and the IOAPIC, the others share out the root
     ///                 ports in their order, at least one each [default: 1]
     ///   records       fault recording registers of a unit, 1 to 222 [default: 8]
@@ -175,6 +177,16 @@ pub struct RunArgs {
     /// A directory of the host that the guest mounts by its tag; repeatable
     #[arg(long, value_name = "DIR,tag=NAME[,readonly]", help_heading = "Devices")]
     pub share: Vec<String>,
+
+    /// A PCI device of the host (as lspci -D writes it, the segment optional), which must be bound to vfio-pci: backend is how
+    /// the host's kernel is asked for it (default: auto, iommufd where there is one), id names it, bus is the root port that
+    /// it sits behind (default: the root bus); repeatable
+    #[arg(
+        long,
+        value_name = "BDF[,backend=auto|iommufd|type1][,id=ID][,bus=ID]",
+        help_heading = "Devices"
+    )]
+    pub vfio: Vec<String>,
 
     /// End the run with status 124 after so many seconds [default: no limit]
     #[arg(long, value_name = "SECS", help_heading = "Ending")]

@@ -4,6 +4,7 @@
 use crate::kvm::features::Feature;
 use std::path::PathBuf;
 use std::time::Duration;
+use vfio::pci_address::PciAddress;
 
 /// A whole machine and how its run ends.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub nets: Vec<NetConfig>,
     /// Shared directories in the order given.
     pub shares: Vec<ShareConfig>,
+    /// Devices of the host that the guest gets, in the order given.
+    pub vfios: Vec<VfioConfig>,
     /// The VT-d unit; `None` for a machine without.
     pub iommu: Option<IommuConfig>,
     /// What the DMAR table says beyond units and ports.
@@ -145,6 +148,31 @@ pub struct ShareConfig {
     pub readonly: bool,
 }
 
+/// A device of the host that the guest gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VfioConfig {
+    /// Where the host has it.
+    pub address: PciAddress,
+    /// How it is taken over.
+    pub backend: VfioBackend,
+    /// Name of the device.
+    pub id: Option<String>,
+    /// Root port; the root bus without.
+    pub bus: Option<String>,
+}
+
+/// How a device of the host is taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VfioBackend {
+    /// By iommufd where the host has it.
+    #[default]
+    Auto,
+    /// By iommufd.
+    Iommufd,
+    /// By a VFIO group and container.
+    Type1,
+}
+
 /// A setting that may be left to the program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Switch {
@@ -232,6 +260,8 @@ pub struct IommuConfig {
     pub dirty: Switch,
     /// Interrupts may be posted to memory.
     pub posted: bool,
+    /// Paging entries may force snooping. No option: hosts of passed-through devices may not be able to.
+    pub snoop_control: bool,
     /// Remapping units, at least 1.
     pub units: u16,
     /// Fault recording registers, 1 to [`iommu::capabilities::MAX_FAULT_RECORDS`].
@@ -251,6 +281,7 @@ impl Default for IommuConfig {
             pri: Switch::Auto,
             dirty: Switch::Auto,
             posted: false,
+            snoop_control: true,
             units: 1,
             records: 8,
         }

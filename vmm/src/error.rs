@@ -4,6 +4,7 @@
 use crate::boot::BootError;
 use std::io;
 use std::path::PathBuf;
+use vfio::pci_address::PciAddress;
 
 /// Exit statuses of `remora run` that stand for errors.
 pub mod status {
@@ -57,9 +58,26 @@ pub enum Error {
     /// The host lacks something that a machine needs.
     #[error("{0}")]
     HostLacks(String),
+    /// A device of the host cannot be passed through.
+    #[error("--vfio {}", about(*device, source))]
+    Vfio {
+        /// The device.
+        device: PciAddress,
+        /// Why not.
+        source: vfio::error::Error,
+    },
     /// An invariant of ours does not hold.
     #[error("bug: {0}")]
     Bug(String),
+}
+
+/// Names the device once.
+fn about(device: PciAddress, source: &vfio::error::Error) -> String {
+    let (device, source) = (device.to_string(), source.to_string());
+    match source.strip_prefix(&device) {
+        Some(rest) => format!("{device}: it{rest}"),
+        None => format!("{device}: {source}"),
+    }
 }
 
 fn advice_text(advice: &str) -> String {
@@ -92,7 +110,7 @@ impl Error {
             Self::Option { .. } | Self::Config(_) | Self::File { .. } | Self::Boot(_) => {
                 status::USAGE
             }
-            Self::Host { .. } | Self::HostLacks(_) => status::HOST,
+            Self::Host { .. } | Self::HostLacks(_) | Self::Vfio { .. } => status::HOST,
             Self::Bug(_) => status::BUG,
         }
     }

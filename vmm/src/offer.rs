@@ -12,6 +12,10 @@ use iommu::capabilities::{
     self, Capabilities, CapabilityError, LegacyOptions, PasidBits, ScalableOptions,
 };
 
+mod passthrough;
+
+pub use passthrough::{HostOffer, narrow};
+
 /// Checks that the units can be had, before anything of the host is touched.
 ///
 /// # Errors
@@ -21,6 +25,7 @@ pub fn check(config: &Config) -> Result<(), Error> {
         return Ok(());
     };
     check_units(config, iommu)?;
+    passthrough::check(config, iommu)?;
     capabilities(config, iommu, LegacyOptions::default().host_address_width).map(|_| ())
 }
 
@@ -83,12 +88,14 @@ fn has_hotplug(config: &Config) -> bool {
     config.root_ports.iter().any(|port| port.hotplug)
 }
 
-/// What both modes have. Caching mode is for whoever follows the guest's tables in the host, which a device that comes by
-/// a hotplug port may need.
+/// What both modes have. Caching mode is for whoever follows the guest's tables in the host: for passed-through devices, and
+/// for those that may come by a hotplug port.
 fn legacy(config: &Config, iommu: &IommuConfig) -> LegacyOptions {
+    let may_follow = !config.vfios.is_empty() || has_hotplug(config);
     LegacyOptions {
         address_width: width(iommu.address_width),
-        caching_mode: iommu.caching_mode.or(has_hotplug(config)),
+        caching_mode: iommu.caching_mode.or(may_follow),
+        snoop_control: iommu.snoop_control,
         interrupt_remapping: iommu.intremap,
         extended_interrupt_mode: iommu.intremap,
         fault_records: iommu.records,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Puts devices on the board.
 //!
-//! One file a subsystem. The order matters: the units are there before anything that sends through them, the PCI functions before
+//! One file a subsystem. The order matters: what the host can do for passed-through devices narrows the units, which are there before anything that sends through them, the PCI functions before
 //! the firmware that gives them addresses, and the ACPI tables describe the result.
 
 mod dmar;
@@ -12,11 +12,13 @@ mod iommu;
 mod legacy;
 mod pci;
 mod tables;
+mod vfio;
 mod virtio;
 
 use crate::board::Board;
 use crate::error::Error;
 use crate::interrupts::{LocalApics, Processors, RouteTable};
+use crate::offer;
 use devices::bus::BusError;
 use std::sync::Arc;
 
@@ -25,13 +27,17 @@ use std::sync::Arc;
 /// # Errors
 /// A device cannot be had as configured.
 pub fn wire(board: &mut Board) -> Result<(), Error> {
+    let mut taken = vfio::take_over(board)?;
+    if let Some(taken) = &mut taken {
+        board.config = Arc::new(offer::narrow(&board.config, &taken.offer()?)?);
+    }
     let config = Arc::clone(&board.config);
     let apics = Arc::clone(&board.vm) as Arc<dyn LocalApics>;
     let processors = Processors::new(Arc::clone(&apics));
     let units = iommu::Units::new(&config, &board.ram, board.phys_bits, &processors)?;
     units.install(board)?;
     let table = RouteTable::new(apics);
-    let ioapic = ioapic::Wired::new(&units, table);
+    let ioapic = ioapic::Wired::new(&units, Arc::clone(&table));
     let lines = ioapic.lines();
     ioapic.install(board)?;
     let reset = legacy::wire(board, &lines)?;
@@ -40,6 +46,9 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
     virtio::add(&config, &units, &mut bus)?;
     edu::add(&config, &units, &mut bus)?;
     dmatest::add(&config, &units, &mut bus)?;
+    let passed = taken
+        .map(|taken| taken.add(board, &units, table, &mut bus))
+        .transpose()?;
     let topology = bus.topology().clone();
     let (root, firmware) = bus.finish(board, &lines, reset)?;
 
@@ -52,6 +61,11 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
             .push(Arc::new(iommu::UnitReset { number, unit }));
     }
     board.resets.push(Arc::new(firmware));
+    if let Some(passed) = passed {
+        passed.follow()?;
+        passed.show(board);
+        board.resets.push(Arc::new(passed));
+    }
     tables::install(board, &units, &topology)
 }
 

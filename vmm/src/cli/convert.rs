@@ -3,6 +3,7 @@
 
 use super::RunArgs;
 use super::iommu::iommu;
+use super::vfio::{self, vfio};
 use crate::config::{
     Config, DiskConfig, DmarConfig, DmatestConfig, EndingConfig, HugePages, MemoryConfig,
     NetConfig, RootPortConfig, SerialConfig, ShareConfig,
@@ -40,12 +41,14 @@ impl RunArgs {
             disks: each(&self.disk, disk)?,
             nets: each(&self.net, net)?,
             shares: each(&self.share, share)?,
+            vfios: each(&self.vfio, vfio)?,
             iommu: iommu(&self.iommu)?,
             dmar: DmarConfig::default(),
             ending: self.ending()?,
         };
         check_ids(&config)?;
         check_buses(&config)?;
+        vfio::check(&config.vfios)?;
         check_cpus(&config)?;
         offer::check(&config)?;
         Ok(config)
@@ -259,7 +262,9 @@ fn timeout(text: &str) -> Result<Duration, Error> {
 fn check_ids(config: &Config) -> Result<(), Error> {
     let mut seen: Vec<&str> = Vec::new();
     let ports = config.root_ports.iter().map(|port| &port.id);
-    for id in ports.chain(config.disks.iter().filter_map(|disk| disk.id.as_ref())) {
+    let disks = config.disks.iter().filter_map(|disk| disk.id.as_ref());
+    let vfios = config.vfios.iter().filter_map(|vfio| vfio.id.as_ref());
+    for id in ports.chain(disks).chain(vfios) {
         if seen.contains(&id.as_str()) {
             return Err(Error::Config(format!("two devices have the id {id:?}")));
         }
@@ -288,8 +293,9 @@ fn check_buses(config: &Config) -> Result<(), Error> {
         .dmatests
         .iter()
         .map(|dmatest| ("dmatest", &dmatest.bus));
+    let vfios = config.vfios.iter().map(|vfio| ("vfio", &vfio.bus));
     let mut taken: Vec<&str> = Vec::new();
-    for (option, bus) in disks.chain(nets).chain(dmatests) {
+    for (option, bus) in disks.chain(nets).chain(dmatests).chain(vfios) {
         let Some(bus) = bus else { continue };
         if !config.root_ports.iter().any(|port| port.id == *bus) {
             return Err(wrong(

@@ -4,12 +4,13 @@
 use super::{Cli, Command};
 use crate::config::{
     AddressWidth, Config, DiskConfig, DmatestConfig, HugePages, IommuConfig, NetConfig,
-    SerialConfig, Stages, Switch, TableMode,
+    SerialConfig, Stages, Switch, TableMode, VfioBackend, VfioConfig,
 };
 use crate::error::Error;
 use clap::{CommandFactory, Parser};
 use iommu::capabilities::MAX_FAULT_RECORDS;
 use std::time::Duration;
+use vfio::pci_address::PciAddress;
 
 fn config(options: &[&str]) -> Result<Config, Error> {
     let all = ["remora", "run", "--kernel", "k"].iter().chain(options);
@@ -51,6 +52,7 @@ fn defaults_are_one_cpu_512_mib_and_a_legacy_unit() {
             pri: Switch::Auto,
             dirty: Switch::Auto,
             posted: false,
+            snoop_control: true,
             units: 1,
             records: 8
         })
@@ -112,6 +114,70 @@ fn device_options_are_taken() {
     );
     assert_eq!(config.shares[0].tag, "root");
     assert_eq!(config.serial, SerialConfig::File("/log".into()));
+}
+
+#[test]
+fn vfio_options_are_taken() {
+    assert!(config(&[]).unwrap().vfios.is_empty());
+    let config = config(&[
+        "--root-port=id=p0",
+        "--vfio=3b:00.1",
+        "--vfio=0001:02:1f.7,backend=type1,id=nic,bus=p0",
+    ])
+    .unwrap();
+    assert_eq!(
+        config.vfios,
+        [
+            VfioConfig {
+                address: PciAddress::new(0, 0x3b, 0x01),
+                backend: VfioBackend::Auto,
+                id: None,
+                bus: None
+            },
+            VfioConfig {
+                address: PciAddress::new(1, 0x02, 0xff),
+                backend: VfioBackend::Type1,
+                id: Some("nic".into()),
+                bus: Some("p0".into())
+            },
+        ]
+    );
+}
+
+#[test]
+fn vfio_options_that_cannot_be_are_refused() {
+    let table: [(&[&str], &str); 7] = [
+        (&["--vfio=nvme0"], "--vfio: 'nvme0' is no PCI address"),
+        (
+            &["--vfio=3b:00.1,backend=vdpa"],
+            "--vfio: backend=vdpa: allowed are auto, iommufd, type1",
+        ),
+        (&["--vfio=3b:00.1,rom=f"], "--vfio: \"rom\" is not known"),
+        (
+            &["--vfio=3b:00.1,bus=p1"],
+            "--vfio: bus=p1: no --root-port has this id",
+        ),
+        (
+            &["--vfio=3b:00.1", "--vfio=0000:3B:00.1,id=b"],
+            "--vfio: 0000:3b:00.1 is given twice",
+        ),
+        (
+            &["--vfio=1:00.0,backend=type1", "--vfio=02:00.0"],
+            "--vfio: '1:00.0' is no PCI address",
+        ),
+        (
+            &[
+                "--vfio=01:00.0",
+                "--vfio=02:00.0,backend=type1",
+                "--vfio=03:00.0,backend=iommufd",
+            ],
+            "--vfio: 0000:03:00.0 and 0000:02:00.0 ask for different backends",
+        ),
+    ];
+    for (options, expected) in table {
+        let complaint = complaint(options);
+        assert!(complaint.starts_with(expected), "{complaint}");
+    }
 }
 
 #[test]
@@ -299,7 +365,6 @@ fn contradictions_are_complaints() {
 
 #[test]
 fn options_of_later_days_are_unknown() {
-    for option in ["--vfio=0000:00:01.0", "--api-socket=/s"] {
-        assert!(Cli::try_parse_from(["remora", "run", "--kernel", "k", option]).is_err());
-    }
+    let option = "--api-socket=/s";
+    assert!(Cli::try_parse_from(["remora", "run", "--kernel", "k", option]).is_err());
 }

@@ -121,7 +121,6 @@ impl Units {
     }
 
     /// Refreshes the `routes` of passed-through devices whenever remapping changes, from now on.
-    #[expect(dead_code, reason = "no option passes a device through yet")]
     pub fn refresh_vectors_on_change(&self, routes: &Arc<VectorRoutes>) {
         let _ = self.routes.vectors.set(Arc::downgrade(routes));
     }

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! L1's NVMe passed through to a guest behind the unit: what its driver writes is on the host's disk, bit by bit.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::evidence::{Report, guest_did_well};
+use crate::host_device::HostDevice;
+use crate::images::Guest;
+use crate::lab::Lab;
+use crate::remora::Remora;
+use crate::scenario::{Scenario, Verdict};
+
+pub const IOMMUFD: Scenario = Scenario {
+    name: "vfio-nvme",
+    about: "a strict guest writes and reads 256 MiB on L1's NVMe, passed through by iommufd; L1 finds the same on the disk",
+    limit: Duration::from_secs(600),
+    run: |lab| run(lab, "iommufd"),
+};
+
+pub const TYPE1: Scenario = Scenario {
+    name: "vfio-nvme-type1",
+    about: "the same by a VFIO group and container",
+    limit: Duration::from_secs(600),
+    run: |lab| run(lab, "type1"),
+};
+
+/// MiB written and read.
+const SIZE: usize = 256;
+
+/// The controller must have come up with MSI-X, in a domain whose mappings come and go with each request.
+const SCRIPT: &str = r#"
+set -e
+device=$(readlink -f /sys/block/nvme0n1/device/device)
+echo "domain $(cat $device/iommu_group/type)"
+echo "vectors $(ls $device/msi_irqs | wc -l)"
+guest-tools blkcheck random /dev/nvme0n1 SIZE 21
+grep nvme /proc/interrupts
+"#;
+
+fn run(lab: &mut Lab<'_>, backend: &str) -> Result<Verdict> {
+    let address = HostDevice::Nvme.take(lab)?;
+    let guest = Guest::script(&SCRIPT.replace("SIZE", &SIZE.to_string()))
+        .file("bin/guest-tools", &lab.binaries().guest_tools.clone());
+    let initrd = lab.initrd("guest", &guest)?;
+    let remora = Remora::boot(&lab.kernel().bzimage)
+        .initrd(&initrd)
+        .cmdline("console=ttyS0")
+        .args(&["--vfio", &format!("{address},backend={backend}")])
+        .args(&["--result", "result.json", "--log", "info"]);
+    let console = lab.remora("guest", &remora)?;
+    guest_did_well(&console)?;
+    console
+        .expect("DMAR: IOMMU batching disallowed due to virtualization")?
+        .expect("domain DMA\n")?
+        .forbid("vectors 0")?;
+    Report::read(lab, "result.json")?.expect_untroubled()?;
+    HostDevice::Nvme.give_back(lab)?;
+    let check = format!("guest-tools blkcheck verify /dev/nvme0n1 {SIZE} 21");
+    let check = lab.sh("check", &check)?;
+    check.expect_status(0)?;
+    let sum = |text: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| Some(line.split_once("BLKCHECK ok ")?.1.to_owned()))
+    };
+    let (guest, host) = (sum(&console.stdout), sum(&check.stdout));
+    if guest.is_none() || guest != host {
+        bail!("checksums differ: the guest has {guest:?}, the host's disk {host:?}");
+    }
+    Ok(Verdict::Pass)
+}

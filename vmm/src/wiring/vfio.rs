@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Devices of the host on the guest's bus, and the mirror that keeps what they reach equal to what the guest says.
+//!
+//! First the host's devices are taken over ([`take_over`]), because what the host can do narrows what the units offer. Then
+//! they are put on the bus ([`Taken::add`]), and when buses are numbered the mirror follows the units for them
+//! ([`Passed::follow`]). In a machine without units a device reaches all guest RAM one to one, for as long as it is there.
+//!
+//! Lock rule: the roster's lock comes after the mirror's and before that of a passed-through function.
+
+mod guard;
+mod host;
+mod inspect;
+mod roster;
+
+pub use roster::Roster;
+
+use self::guard::Guard;
+use self::host::Host;
+use self::inspect::MirrorNumbers;
+use super::iommu::Units;
+use super::pci::{PciBus, Windows};
+use crate::board::{Board, Reset};
+use crate::config::{Config, VfioConfig};
+use crate::error::Error;
+use crate::interrupts::{RouteTable, VectorRoutes};
+use crate::kvm::slots::DeviceMemory;
+use crate::kvm::vfio::VfioFiles;
+use crate::offer::HostOffer;
+use ::iommu::capabilities::{Capabilities, LegacyOptions};
+use ::iommu::follow::{
+    Attachment, DeviceHandle, FollowEvent, FollowedDevice, FollowedStatus, Follower,
+};
+use ::iommu::memory::{PhysMem, Ram};
+use ::iommu::unit::Unit;
+use devices::pci::PciFunction;
+use std::fs::File;
+use std::sync::Arc;
+use vfio::backend::{HostError, Limits};
+use vfio::device::config::Place;
+use vfio::device::function::{self, Machine, Passthrough};
+use vfio::device::port::DeviceFile;
+use vfio::device::reset::{Functions, Owner};
+use vfio::device::watch::Notice;
+use vfio::mirror::{Budget, Mirror, Options, UnitId};
+use vfio::pci_address::PciAddress;
+use vfio::ram::{HostVa, RamMap, RamRegion};
+use vfio::sysfs::{HostDevice, ReservedKind};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+
+/// The follower of a machine without units.
+const NO_UNIT: UnitId = UnitId(0);
+
+/// Devices that the host has given away, before they are on the bus.
+#[derive(Debug)]
+pub struct Taken {
+    host: Host,
+    kvm: VfioFiles,
+    ram: RamMap,
+    devices: Vec<Device>,
+}
+
+#[derive(Debug)]
+struct Device {
+    handle: DeviceHandle,
+    config: VfioConfig,
+    host: HostDevice,
+    file: Arc<File>,
+}
+
+impl Device {
+    /// Its name for people.
+    fn name(&self) -> String {
+        let id = self.config.id.clone();
+        id.unwrap_or_else(|| self.host.address.to_string())
+    }
+}
+
+/// Takes over the devices that the configuration asks for; `None` when it asks for none.
+///
+/// # Errors
+/// The host does not give one of them away.
+pub fn take_over(board: &Board) -> Result<Option<Taken>, Error> {
+    let configs = &board.config.vfios;
+    if configs.is_empty() {
+        return Ok(None);
+    }
+    let devices: Vec<HostDevice> = configs
+        .iter()
+        .map(|config| permitted(config.address))
+        .collect::<Result<_, _>>()?;
+    check_groups(&board.config, &devices)?;
+    let ram = ram_map(&board.ram)?;
+    let host = Host::new(configs, &devices, &ram)?;
+    let kvm = VfioFiles::new(&board.vm)?;
+    let open = |(number, (config, device)): (u32, (&VfioConfig, HostDevice))| {
+        let handle = DeviceHandle(number);
+        let file = host.open(handle, &device, &kvm)?;
+        Ok(Device {
+            handle,
+            config: config.clone(),
+            host: device,
+            file,
+        })
+    };
+    let devices = (1..).zip(configs.iter().zip(devices));
+    let devices = devices.map(open).collect::<Result<_, Error>>()?;
+    Ok(Some(Taken {
+        host,
+        kvm,
+        ram,
+        devices,
+    }))
+}
+
+/// What the host says of a device that can be passed through as things are.
+fn permitted(address: PciAddress) -> Result<HostDevice, Error> {
+    let refused = |source| Error::Vfio {
+        device: address,
+        source,
+    };
+    let device = HostDevice::read(address).map_err(|error| refused(error.into()))?;
+    device.permit().map_err(refused)?;
+    Ok(device)
+}
+
+/// Devices that the host's IOMMU cannot tell apart cannot go through different tables, but the guest may want that.
+fn check_groups(config: &Config, devices: &[HostDevice]) -> Result<(), Error> {
+    if config.iommu.is_none() {
+        return Ok(());
+    }
+    let group = |device: &HostDevice| device.group.as_ref().map(|group| group.number);
+    for (index, device) in devices.iter().enumerate() {
+        let mut before = devices[..index].iter();
+        if let Some(other) = before.find(|other| group(other) == group(device)) {
+            return Err(Error::HostLacks(format!(
+                "--vfio {}: the host cannot translate for it and for {} differently, as both are in the IOMMU group {}: pass one of them through, or take --iommu off",
+                device.address,
+                other.address,
+                group(device).unwrap_or_default()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Where guest RAM lies in this process.
+fn ram_map(ram: &Ram) -> Result<RamMap, Error> {
+    let regions = ram.iter().map(|region| RamRegion {
+        gpa: region.start_addr(),
+        len: region.len(),
+        host: HostVa(region.as_ptr() as u64),
+    });
+    RamMap::new(regions.collect()).map_err(|error| Error::Bug(error.to_string()))
+}
+
+impl Taken {
+    /// What the host can do for all of the devices.
+    ///
+    /// # Errors
+    /// It does not translate for one of them as a guest needs it.
+    pub fn offer(&mut self) -> Result<HostOffer, Error> {
+        let mut offer = HostOffer {
+            address_bits: u8::MAX,
+            snoop_control: true,
+            nesting: false,
+        };
+        for device in &self.devices {
+            let limits = self.host.limits(device.handle);
+            let limits = limits.map_err(|error| unusable(device.host.address, error))?;
+            offer.address_bits = offer.address_bits.min(address_bits(&limits));
+            offer.snoop_control &= self.host.snoop_control(device.handle);
+            warn_of_reserved(&device.host);
+        }
+        Ok(offer)
+    }
+
+    /// Puts the devices on the bus, and has the mirror follow every unit.
+    ///
+    /// # Errors
+    /// A device cannot be shown to a guest, or has no place.
+    pub fn add(
+        self,
+        board: &Board,
+        units: &Units,
+        table: Arc<RouteTable>,
+        bus: &mut PciBus,
+    ) -> Result<Passed, Error> {
+        let vectors = VectorRoutes::new(table);
+        let vectors = vectors.map_err(|e| Error::host("serve vectors of devices", e))?;
+        units.refresh_vectors_on_change(&vectors);
+        let windows = Windows::new(&board.config, board.phys_bits);
+        let slots = DeviceMemory::new(Arc::clone(&board.vm), [windows.memory, windows.memory64]);
+        let budget = Options {
+            budget: Budget::for_ram(self.ram.len()),
+            compaction: true,
+        };
+        let memory = Arc::clone(&board.ram) as Arc<dyn PhysMem>;
+        let mirror = Mirror::new(self.host.backend(), memory, self.ram, budget)
+            .with_worker()
+            .map_err(|e| Error::host("start the mirror's thread", e))?;
+        let (roster, functions) = (Arc::new(Roster::default()), Functions::default());
+        for device in &self.devices {
+            let port = device.config.bus.as_ref();
+            let translation = units.behind(port);
+            let machine = Machine {
+                routes: vectors.behind(translation.remap(), translation.messages()),
+                slots: Arc::clone(&slots) as _,
+            };
+            let owner = self.host.owner(device.handle);
+            let function = function(device, owner, &functions, machine)?;
+            bus.add(&device.name(), port, Arc::clone(&function) as _)?;
+            let unit = translation.unit().cloned();
+            roster.add(device.handle, device.host.address, function, unit);
+        }
+        let passed = Passed {
+            host: self.host,
+            kvm: self.kvm,
+            mirror,
+            roster,
+            _vectors: vectors,
+        };
+        passed.set_followers(units)?;
+        Ok(passed)
+    }
+}
+
+/// The function of a device, which can be reset with its bus where that hits none but `functions`.
+fn function(
+    device: &Device,
+    owner: Owner,
+    functions: &Functions,
+    machine: Machine,
+) -> Result<Arc<Passthrough>, Error> {
+    let address = device.host.address;
+    let file = DeviceFile::new(Arc::clone(&device.file), matches!(owner, Owner::Iommufd));
+    let file = file.map_err(|error| Error::host(format!("describe {address}"), error))?;
+    let place = match device.config.bus {
+        Some(_) => Place::BehindPort,
+        None => Place::RootComplex,
+    };
+    let options = function::Options {
+        name: device.name(),
+        ..function::Options::default()
+    };
+    let file = file.among(address, functions, owner);
+    let function = Passthrough::with_options(file, place, machine, options);
+    let function = Arc::new(function.map_err(|source| Error::Vfio {
+        device: address,
+        source,
+    })?);
+    functions.add(address, function.requester());
+    let name = device.name();
+    let watched = function.watch(move |notice| match notice {
+        Notice::Wanted => tracing::warn!("{name}: the host wants the device back"),
+        Notice::Failed => tracing::error!("{name}: the device has failed; the guest loses it"),
+    });
+    if let Err(error) = watched {
+        tracing::warn!("{address}: the host is not heard about it: {error}");
+    }
+    Ok(function)
+}
+
+fn unusable(device: PciAddress, error: HostError) -> Error {
+    Error::HostLacks(format!(
+        "--vfio {device}: the host does not translate guest RAM for it: {error}"
+    ))
+}
+
+/// Width of the addresses that can be mapped, reserved ones aside.
+fn address_bits(limits: &Limits) -> u8 {
+    let last = limits.ranges.last().map_or(0, |range| range.last().0);
+    let bits = last.checked_add(1).map_or(64, |end| end.max(1).ilog2());
+    u8::try_from(bits).unwrap_or(u8::MAX)
+}
+
+/// A guest is not told of what the host reserves beyond the interrupt window, which no guest maps.
+fn warn_of_reserved(device: &HostDevice) {
+    let reserved = device.group.iter().flat_map(|group| &group.reserved);
+    let hidden = |kind| matches!(kind, ReservedKind::Reserved | ReservedKind::SoftwareMsi);
+    for reserved in reserved.filter(|reserved| hidden(reserved.kind)) {
+        tracing::warn!(
+            "{}: the host reserves the addresses {:#x} to {:#x}, where a guest's mapping for it will fault",
+            device.address,
+            reserved.range.start().0,
+            reserved.range.last().0
+        );
+    }
+}
+
+/// The machine's passed-through devices.
+#[derive(Debug)]
+pub struct Passed {
+    host: Host,
+    kvm: VfioFiles,
+    mirror: Mirror,
+    roster: Arc<Roster>,
+    /// The units know it weakly.
+    _vectors: Arc<VectorRoutes>,
+}
+
+impl Passed {
+    fn set_followers(&self, units: &Units) -> Result<(), Error> {
+        for (number, unit) in (0..).zip(units.units()) {
+            let id = UnitId(number);
+            self.mirror.listen(id, unit);
+            unit.set_follower(self.guard(id, *unit.capabilities()))
+                .map_err(|error| Error::Bug(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn guard(&self, unit: UnitId, capabilities: Capabilities) -> Arc<Guard> {
+        let inner = self.mirror.follower(unit, capabilities);
+        Guard::new(inner, self.mirror.clone(), Arc::clone(&self.roster))
+    }
+
+    /// Lets the board tell what the mirror does.
+    pub fn show(&self, board: &mut Board) {
+        let numbers = MirrorNumbers::new(self.mirror.clone(), board.counters.take());
+        let numbers = Arc::new(numbers);
+        board.counters = Some(Arc::clone(&numbers) as _);
+        board.inspected.push(("passthrough".into(), numbers));
+    }
+
+    /// Lets each device reach what its unit says from now on: all guest RAM, as long as the guest has not switched
+    /// translation on. Source ids must be given out.
+    ///
+    /// # Errors
+    /// The host does not map guest RAM for a device.
+    pub fn follow(&self) -> Result<(), Error> {
+        for (handle, device) in self.roster.devices() {
+            let done = match &device.unit {
+                Some(unit) => follow(unit, handle, &device.function)?,
+                None => self.bypass(handle)?,
+            };
+            if !done {
+                return Err(Error::HostLacks(format!(
+                    "--vfio {}: the host refused to map guest RAM for it; see the messages above",
+                    device.address
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// All guest RAM one to one, in a machine without units.
+    fn bypass(&self, device: DeviceHandle) -> Result<bool, Error> {
+        let capabilities = Capabilities::legacy(&LegacyOptions::default());
+        let capabilities = capabilities.map_err(|error| Error::Bug(error.to_string()))?;
+        let to = Attachment::Identity;
+        let answer = self
+            .guard(NO_UNIT, capabilities)
+            .apply(&[FollowEvent::Attach { device, to }]);
+        Ok(answer.results.iter().all(Result::is_ok))
+    }
+}
+
+/// Has `unit` follow a device; whether the device reaches what it shall.
+fn follow(unit: &Unit, handle: DeviceHandle, function: &Passthrough) -> Result<bool, Error> {
+    unit.follow(FollowedDevice {
+        handle,
+        requester: Arc::clone(function.requester()),
+        pasids: None,
+    })
+    .map_err(|error| Error::Bug(error.to_string()))?;
+    let served = |status: &FollowedStatus| {
+        let told = status.without_pasid;
+        !status.unsynced && told.is_some_and(|told| !told.refused)
+    };
+    let followed = unit.followed();
+    let status = followed.iter().find(|status| status.device == handle);
+    Ok(status.is_some_and(served))
+}
+
+impl Reset for Passed {
+    /// The devices were reset with all others, and the units, whose reset the mirror follows, come next.
+    fn reset(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Gives the devices back, none of which sends any more.
+    fn stop(&self) {
+        for (handle, device) in self.roster.devices() {
+            if let Some(unit) = &device.unit {
+                unit.unfollow(handle);
+            }
+            self.mirror.forget(handle);
+            self.roster.remove(handle);
+            if let Err(error) = self.host.close(handle, &self.kvm) {
+                tracing::warn!("{} is not given back properly: {error}", device.address);
+            }
+        }
+    }
+}

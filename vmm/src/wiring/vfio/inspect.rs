@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What the mirror did and holds, for the result file and for whoever looks into the machine.
+
+use crate::board::{Counters, Inspect};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use vfio::mirror::Mirror;
+
+/// The mirror's numbers.
+#[derive(Debug)]
+pub struct MirrorNumbers {
+    mirror: Mirror,
+    /// What else is counted.
+    others: Option<Arc<dyn Counters>>,
+}
+
+impl MirrorNumbers {
+    /// Those of `mirror`, beside what `others` count.
+    #[must_use]
+    pub const fn new(mirror: Mirror, others: Option<Arc<dyn Counters>>) -> Self {
+        Self { mirror, others }
+    }
+}
+
+impl Counters for MirrorNumbers {
+    fn counters(&self) -> Map<String, Value> {
+        let others = self.others.as_ref();
+        let mut map = others.map_or_else(Map::new, |others| others.counters());
+        let totals = serde_json::to_value(self.mirror.report().totals);
+        map.insert("passthrough".into(), totals.unwrap_or_default());
+        map
+    }
+}
+
+impl Inspect for MirrorNumbers {
+    fn stats(&self) -> Value {
+        serde_json::to_value(self.mirror.report()).unwrap_or_default()
+    }
+}

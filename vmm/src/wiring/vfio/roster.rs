@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Which devices are passed through now.
+
+use ::iommu::follow::DeviceHandle;
+use ::iommu::unit::Unit;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use vfio::device::function::Passthrough;
+use vfio::pci_address::PciAddress;
+
+/// The devices by the name that they have in units' events.
+#[derive(Debug, Default)]
+pub struct Roster(Mutex<BTreeMap<DeviceHandle, Passed>>);
+
+/// A device.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// Where the host has it.
+    pub address: PciAddress,
+    /// What the guest sees.
+    pub function: Arc<Passthrough>,
+    /// The unit that it is behind; `None` in a machine without.
+    pub unit: Option<Arc<Unit>>,
+    held: bool,
+}
+
+impl Roster {
+    /// A device comes.
+    pub fn add(
+        &self,
+        handle: DeviceHandle,
+        address: PciAddress,
+        function: Arc<Passthrough>,
+        unit: Option<Arc<Unit>>,
+    ) {
+        let device = Passed {
+            address,
+            function,
+            unit,
+            held: false,
+        };
+        self.lock().insert(handle, device);
+    }
+
+    /// A device goes.
+    pub fn remove(&self, handle: DeviceHandle) {
+        self.lock().remove(&handle);
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn devices(&self) -> Vec<(DeviceHandle, Passed)> {
+        let devices = self.lock();
+        devices.iter().map(|(h, d)| (*h, d.clone())).collect()
+    }
+
+    /// Whether some device is kept from sending.
+    #[must_use]
+    pub fn holds_some(&self) -> bool {
+        self.lock().values().any(|device| device.held)
+    }
+
+    /// Keeps exactly the devices `reachable` from sending.
+    pub fn hold(&self, reachable: &[DeviceHandle]) {
+        for (handle, device) in &mut *self.lock() {
+            let held = reachable.contains(handle);
+            if held != std::mem::replace(&mut device.held, held) {
+                if held {
+                    tracing::error!(
+                        "{}: the host does not take away what the guest took away; the device may not send until it does",
+                        device.address
+                    );
+                }
+                device.function.hold(held);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<DeviceHandle, Passed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
