@@ -160,6 +160,17 @@ impl FollowEvent {
             Self::Invalidated(_) | Self::Reset => None,
         }
     }
+
+    /// What is not in effect when the event is not carried out, if that is one thing.
+    const fn undone(&self) -> Option<Unmet> {
+        match *self {
+            Self::Attach { device, .. } => Some(Unmet::Attachment(device)),
+            Self::Bind { device, pasid, .. }
+            | Self::Rebind { device, pasid, .. }
+            | Self::Unbind { device, pasid } => Some(Unmet::Binding(device, pasid)),
+            Self::Invalidated(_) | Self::Reset => None,
+        }
+    }
 }
 
 /// Which translations software says that it may have changed.
@@ -247,6 +258,18 @@ impl Answer {
             resynced: Vec::new(),
         }
     }
+
+    /// Nothing was done.
+    #[must_use]
+    pub(crate) fn refused(events: &[FollowEvent]) -> Self {
+        Self {
+            results: events
+                .iter()
+                .map(|event| Err(event.undone().map_or_else(Refusal::default, Refusal::from)))
+                .collect(),
+            resynced: Vec::new(),
+        }
+    }
 }
 
 /// Keeps translations outside the unit equal to what the guest says.
@@ -264,7 +287,8 @@ pub trait Follower: fmt::Debug + Send + Sync {
     /// Takes over a step of the queue that may be long, because whole tables are named, and what is queued behind it, from the
     /// thread that wrote the tail: a processor of the guest. It must be run soon, on another thread and outside
     /// [`Follower::apply`], which it calls; until it ends no other work comes. What is given back is done at once by the
-    /// caller; by default everything.
+    /// caller; by default everything. Work that is dropped without being run, or that panics, is not done, and the queue stands
+    /// until the guest writes the tail again.
     ///
     /// Called during an operation of the unit, for whose end the work waits: so it must not wait for the work, nor call the
     /// unit, except to read registers.

@@ -9,15 +9,17 @@
 //!
 //! A follower may take a step that may be long to a thread of its own ([`crate::follow::Follower::defer`]), which no writer of
 //! the tail waits for. Once it did, everything that is queued is left to that thread without a limit, so that there is one
-//! such work at a time however often the guest writes.
+//! such work at a time however often the guest writes. When that work is lost, because it is dropped or panics, nobody is the
+//! drainer, and the guest's next write goes on at the step that was not completed.
 
 use super::{Shell, Unit};
 use crate::ats::Failures;
 use crate::counters::count;
-use crate::follow::is_short;
+use crate::follow::{Deferred, is_short};
 use crate::invalidation::Invalidation;
 use crate::queue::{QueueError, QueueStep, QueueView, StepEnd, Wait};
 use crate::state::Outcome;
+use std::sync::Arc;
 
 /// Who drains the queue.
 #[derive(Debug, Default)]
@@ -26,8 +28,77 @@ pub(super) struct Drainers {
     pub(super) count: u32,
     /// Descriptors that may still be left to the drainer; `None` while one hands over to the next.
     credit: Option<u32>,
-    /// The follower's thread is the drainer, or will be: everything is left to it. Set by whoever holds the role.
-    pub(super) deferred: bool,
+    /// What the follower's thread has to do with it.
+    pub(super) deferral: Deferral,
+}
+
+/// Whether the follower's thread is the drainer, or will be: everything is left to it then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Deferral {
+    /// It is not.
+    #[default]
+    None,
+    /// The drainer is asking the follower, with the role and the turn: whatever comes of it, nothing is done meanwhile.
+    Offered,
+    /// It is.
+    Taken,
+}
+
+/// The drainer's part on its way to the follower's thread. Who drops it undone gives it back.
+struct Handover {
+    unit: Arc<Unit>,
+    done: bool,
+}
+
+impl Handover {
+    /// Drains until nothing is queued. It needs no role, because whoever gets that meanwhile does nothing; so a processor
+    /// which was about to take over does not wait for a long step.
+    fn drain(mut self) {
+        let unit = &*self.unit;
+        loop {
+            let _turn = unit.turns.take();
+            if let Some(step) = unit.next_step() {
+                unit.run_step(&step);
+            }
+            // What is queued from here on is settled by whoever queues it, under the same lock.
+            let shell = &mut *unit.shell();
+            if shell.state.queue_view().is_none() {
+                shell.drainers.end_deferral();
+                self.done = true;
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        let drainers = &mut self.unit.shell().drainers;
+        match drainers.deferral {
+            // Who offered it sees that, and goes on.
+            Deferral::Offered => drainers.deferral = Deferral::None,
+            Deferral::Taken => {
+                drainers.end_deferral();
+                tracing::error!(
+                    "deferred work of the invalidation queue was lost, which is a bug; the guest's next write of the tail \
+                     goes on"
+                );
+            }
+            Deferral::None => {}
+        }
+    }
+}
+
+impl Drainers {
+    /// Nobody is the drainer any more, which the follower's thread was.
+    const fn end_deferral(&mut self) {
+        self.deferral = Deferral::None;
+        self.count -= 1;
+        self.credit = None;
+    }
 }
 
 /// What a thread has to do about the queue after a write.
@@ -46,7 +117,7 @@ impl Shell {
         let Some(view) = self.state.queue_view() else {
             return Duty::None;
         };
-        if self.drainers.deferred {
+        if self.drainers.deferral != Deferral::None {
             return Duty::None;
         }
         if self.drainers.count == 0 {
@@ -95,7 +166,7 @@ impl Unit {
     /// Starts to drain, unless the follower's thread has come to do it.
     fn begin_drain(&self) -> bool {
         let shell = &mut *self.shell();
-        if shell.drainers.deferred {
+        if shell.drainers.deferral != Deferral::None {
             shell.drainers.count -= 1;
             return false;
         }
@@ -111,32 +182,19 @@ impl Unit {
         if self.following.follower().is_none() || is_short(&step.invalidations) {
             return false;
         }
-        // Said first, because the other thread may be done before this one goes on.
-        self.shell().drainers.deferred = true;
-        let taken = self.defer(Self::drain_deferred);
-        if !taken {
-            self.shell().drainers.deferred = false;
+        let Some(unit) = self.this.upgrade() else {
+            return false;
+        };
+        self.shell().drainers.deferral = Deferral::Offered;
+        let handover = Handover { unit, done: false };
+        // What is given back is dropped, and seen below.
+        drop(self.defer(Deferred::new(move || handover.drain())));
+        let drainers = &mut self.shell().drainers;
+        let taken = drainers.deferral == Deferral::Offered;
+        if taken {
+            drainers.deferral = Deferral::Taken;
         }
         taken
-    }
-
-    /// Drains on the follower's thread, until nothing is queued. It needs no role, because whoever gets that meanwhile does
-    /// nothing; so a processor which was about to take over does not wait for a long step.
-    fn drain_deferred(&self) {
-        loop {
-            let _turn = self.turns.take();
-            if let Some(step) = self.next_step() {
-                self.run_step(&step);
-            }
-            // What is queued from here on is settled by whoever queues it, under the same lock.
-            let shell = &mut *self.shell();
-            if shell.state.queue_view().is_none() {
-                shell.drainers.deferred = false;
-                shell.drainers.count -= 1;
-                shell.drainers.credit = None;
-                return;
-            }
-        }
     }
 
     /// What comes next, if anything is queued.

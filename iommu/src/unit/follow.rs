@@ -13,6 +13,7 @@ use crate::follow::{
 };
 use crate::invalidation::Invalidation;
 use crate::rate_limit;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -104,15 +105,12 @@ impl Unit {
         self.fail(&faults);
     }
 
-    /// Leaves `work` to the follower's thread. Returns false when nobody took it.
-    pub(super) fn defer(&self, work: impl FnOnce(&Self) + Send + 'static) -> bool {
-        let Some(follower) = self.following.follower() else {
-            return false;
-        };
-        let Some(unit) = self.this.upgrade() else {
-            return false;
-        };
-        follower.defer(Deferred::new(move || work(&unit))).is_none()
+    /// Leaves `work` to the follower's thread, or gives it back.
+    pub(super) fn defer(&self, work: Deferred) -> Option<Deferred> {
+        match self.following.follower() {
+            Some(follower) => follower.defer(work),
+            None => Some(work),
+        }
     }
 
     /// Tells what `named` changes, and returns when that is in effect.
@@ -152,16 +150,25 @@ impl Unit {
             return;
         };
         self.tally.follow.walked(&batch.counts);
-        let mut answer = Answer::default();
+        let mut answer = Ok(Answer::default());
         if !batch.events.is_empty() {
             self.tally.follow.batch(batch.events.len());
-            answer = follower.apply(&batch.events);
+            // All that it shares with others here is the roster, which takes the answer.
+            answer = catch_unwind(AssertUnwindSafe(|| follower.apply(&batch.events)));
         }
+        // Nobody knows what was done by a follower that panicked, so nothing counts as done.
+        let (answer, panic) = match answer {
+            Ok(answer) => (answer, None),
+            Err(panic) => (Answer::refused(&batch.events), Some(panic)),
+        };
         let refused = answer.results.iter().filter(|result| result.is_err());
         self.tally.follow.refused(refused.count() as u64);
         let mode = self.guest().mode();
         let faults = self.following.roster().answered(batch, &answer, mode);
         self.fail(&faults);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
     }
 
     /// Lets the guest know of what is not in effect.

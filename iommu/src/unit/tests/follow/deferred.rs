@@ -2,6 +2,7 @@
 //! Long work that another thread does, and what may happen until it is done.
 
 use super::*;
+use crate::unit::drain::Deferral;
 use std::sync::mpsc::channel;
 
 /// A device in domain 5 with tables at 0x3_0000, translation enabled, and a follower that defers.
@@ -115,6 +116,74 @@ fn disabling_the_queue_does_deferred_work_first() {
     assert_eq!((bed.told(), bench.r64(0x80)), (vec![], 0));
 }
 
+/// Nothing is lost but time: the next write of the tail, even of the same one, goes on where nothing was done.
+#[test]
+fn work_that_is_dropped_leaves_the_queue_to_the_next_write() {
+    let bed = bed();
+    let bench = &bed.bench;
+    bench.submit(&[(0x0005_00e2, 0), wait(1)]);
+    drop(bed.deferred());
+    assert_eq!(bench.unit.shell().drainers.count, 0);
+    assert_eq!((bench.r64(0x80), bench.memory32(STATUS)), (0, 0));
+    bench.w32(0x88, 0x20);
+    assert_eq!(bed.catch_up(), 1);
+    assert_eq!((bench.r64(0x80), bench.memory32(STATUS)), (0x20, 1));
+    assert_eq!(bed.told(), [invalidated(5, None, ALL, false)]);
+    assert_eq!(bench.unit.shell().drainers.count, 0);
+}
+
+/// The follower may have done a part of what it was told, so all of it is told again.
+#[test]
+fn work_that_panics_is_begun_again_by_the_next_write() {
+    let bed = bed();
+    let bench = &bed.bench;
+    bed.judge(|_| panic!("a follower that fails, as it should"));
+    bed.context(DEVICE, 0, 0);
+    bench.submit(&[(0x11, 0), (0x0005_00e2, 0), wait(1)]);
+    let work = bed.deferred().remove(0);
+    let outcome = thread::scope(|scope| scope.spawn(|| work.run()).join());
+    assert!(outcome.is_err());
+    let blocked = attach(D, Attachment::Blocked);
+    assert_eq!(bed.told(), [blocked]);
+    assert_eq!(bench.unit.shell().drainers.count, 0);
+    assert_eq!((bench.r64(0x80), bench.memory32(STATUS)), (0, 0));
+    assert_eq!(bed.faults(), [(0x3, 1)], "the guest knows");
+    bed.judge(|_| None);
+    bench.w32(0x88, 0x30);
+    assert_eq!(bed.catch_up(), 1);
+    assert_eq!(bed.told(), [blocked]);
+    assert_eq!((bench.r64(0x80), bench.memory32(STATUS)), (0x30, 1));
+}
+
+/// A follower that says that it takes work, and drops it.
+#[derive(Debug)]
+struct Careless;
+
+impl Follower for Careless {
+    fn apply(&self, events: &[FollowEvent]) -> Answer {
+        Answer::done(events)
+    }
+
+    fn defer(&self, _work: Deferred) -> Option<Deferred> {
+        None
+    }
+}
+
+#[test]
+fn work_that_is_dropped_at_once_is_done_by_who_offered_it() {
+    let bench = Bench::with_queue();
+    bench.unit.set_follower(Arc::new(Careless)).unwrap();
+    let device = FollowedDevice {
+        handle: D,
+        requester: Arc::new(Requester::new(SourceId(DEVICE))),
+        pasids: None,
+    };
+    bench.unit.follow(device).unwrap();
+    bench.submit(&[(0xd2, 0), wait(1), (0xd2, 0), wait(2)]);
+    assert_eq!((bench.r64(0x80), bench.memory32(STATUS)), (0x40, 2));
+    assert_eq!(bench.unit.shell().drainers.count, 0);
+}
+
 /// However often the guest writes while a long step lasts, one thread at most is asked to do what is queued.
 #[test]
 fn writes_behind_a_long_step_defer_nothing_more() {
@@ -215,7 +284,7 @@ fn deferring_loses_no_status_of_several_submitters() {
             .collect();
         while !submitters.iter().all(|submitter| submitter.is_finished()) {
             if let Ok(work) = deferred.try_recv() {
-                assert!(unit.shell().drainers.deferred);
+                assert_eq!(unit.shell().drainers.deferral, Deferral::Taken);
                 work.run();
             }
             thread::yield_now();
