@@ -228,10 +228,11 @@ impl Unit {
         let _turn = self.turns.take();
         self.translator.set_translation(None);
         self.translator.set_interrupts(InterruptMode::default());
-        self.follow_reset();
         let page_queue = self.page_queue();
         self.shell().state = State::cold(&self.map, &self.capabilities);
         drop(page_queue);
+        // Who is told finds the registers as they are from now on.
+        self.follow_reset();
         self.outputs.interrupts.interrupts_changed();
     }
 

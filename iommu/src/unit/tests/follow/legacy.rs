@@ -219,6 +219,58 @@ fn reset_is_one_event() {
     assert_eq!(leads_to(&told[0]), Some((5, 0x3_0000)));
 }
 
+/// A follower that looks at GSTS and RTADDR whenever it is told.
+#[derive(Debug)]
+struct Reader {
+    unit: std::sync::Weak<Unit>,
+    seen: Mutex<Vec<(FollowEvent, u32, u64)>>,
+}
+
+impl Follower for Reader {
+    fn apply(&self, events: &[FollowEvent]) -> Answer {
+        let unit = self.unit.upgrade().unwrap();
+        let (mut status, mut root) = ([0; 4], [0; 8]);
+        unit.read(0x1c, &mut status);
+        unit.read(0x20, &mut root);
+        let registers = (u32::from_le_bytes(status), u64::from_le_bytes(root));
+        let mut seen = self.seen.lock().unwrap();
+        seen.extend(
+            events
+                .iter()
+                .map(|event| (*event, registers.0, registers.1)),
+        );
+        Answer::done(events)
+    }
+}
+
+#[test]
+fn reset_is_told_when_the_registers_show_it() {
+    let bench = Bench::with_queue();
+    let reader = Arc::new(Reader {
+        unit: Arc::downgrade(&bench.unit),
+        seen: Mutex::default(),
+    });
+    bench.unit.set_follower(Arc::clone(&reader) as _).unwrap();
+    let device = FollowedDevice {
+        handle: D,
+        requester: Arc::new(Requester::new(SourceId(DEVICE))),
+        pasids: None,
+    };
+    bench.w64(0x20, 0x8000);
+    bench.w32(0x18, 0x4400_0000);
+    bench.w32(0x18, 0x8400_0000);
+    bench.unit.follow(device).unwrap();
+    bench.unit.reset();
+    let seen = reader.seen.lock().unwrap();
+    assert_eq!(
+        *seen,
+        [
+            (attach(D, Attachment::Blocked), 0xc400_0000, 0x8000),
+            (FollowEvent::Reset, 0, 0),
+        ]
+    );
+}
+
 #[test]
 fn restore_tells_differences_and_that_tables_may_differ() {
     let bed = bed();
