@@ -82,7 +82,7 @@ pub enum FaultReason {
     DeviceTlbDisabled = 0x44,
     /// SCT.6: a request with PASID where the context entry does not allow it.
     PasidDisabled = 0x45,
-    /// SCT.7: the PASID lies beyond the directory.
+    /// SCT.7: the PASID lies beyond the directory, or beyond what the unit supports.
     PasidBeyondDirectory = 0x46,
     /// SCT.8: a page request where the context entry does not allow it.
     PageRequestDisabled = 0x47,

@@ -119,7 +119,7 @@ impl Guest<'_> {
             DeviceContext::Scalable(context) => context,
         };
         let binding = context
-            .pasid_of(None)
+            .pasid_of(self.capabilities, None)
             .and_then(|pasid| pasid::lookup(self.memory, self.capabilities, context, pasid).entry);
         binding.map_or_else(Seen::blocked, |binding| {
             let mut seen = self.seen(&binding, binding.word.rid_privilege());

@@ -54,22 +54,34 @@ impl ScalableContext {
     ///
     /// # Errors
     /// The device may not ask for pages, or not for this PASID.
-    pub fn admit_page_request(&self, pasid: Option<Pasid>) -> Result<(), Blocked> {
+    pub fn admit_page_request(
+        &self,
+        capabilities: &Capabilities,
+        pasid: Option<Pasid>,
+    ) -> Result<(), Blocked> {
         if !self.page_requests {
             return Err(self.blocked(FaultReason::PageRequestDisabled));
         }
-        self.pasid_of(pasid).map(drop)
+        self.pasid_of(capabilities, pasid).map(drop)
     }
 
     /// The PASID whose entry a request with `pasid` or without goes through.
     ///
     /// # Errors
-    /// The context does not allow it or has no room for it.
-    pub fn pasid_of(&self, pasid: Option<Pasid>) -> Result<Pasid, Blocked> {
+    /// The context does not allow it or has no room for it, or a request has a wider one than the unit supports (PSS), which
+    /// the PASID for those without may be.
+    pub fn pasid_of(
+        &self,
+        capabilities: &Capabilities,
+        pasid: Option<Pasid>,
+    ) -> Result<Pasid, Blocked> {
         let fits = |pasid: Pasid| pasid.get() >> self.pasid_bits == 0;
+        let supported = |pasid: Pasid| pasid.get() >> capabilities.pasid_bits() == 0;
         match pasid {
             Some(_) if !self.pasid => Err(self.blocked(FaultReason::PasidDisabled)),
-            Some(pasid) if !fits(pasid) => Err(self.blocked(FaultReason::PasidBeyondDirectory)),
+            Some(pasid) if !fits(pasid) || !supported(pasid) => {
+                Err(self.blocked(FaultReason::PasidBeyondDirectory))
+            }
             Some(pasid) => Ok(pasid),
             None if !fits(self.rid_pasid) => {
                 Err(self.blocked(FaultReason::RidPasidBeyondDirectory))

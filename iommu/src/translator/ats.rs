@@ -68,7 +68,7 @@ impl Translator {
             Some(root) => {
                 translate::check_mode(&self.capabilities, root.mode, request).and_then(|()| {
                     self.scalable_context(root.table, request, &stamps)?
-                        .admit_page_request(request.pasid)
+                        .admit_page_request(&self.capabilities, request.pasid)
                 })
             }
         };

@@ -269,7 +269,7 @@ impl Translator {
         let Request { source, pasid, .. } = *request;
         let context = self.scalable_context(root, request, stamps)?;
         context.admit(request.address_type)?;
-        let entry = context.pasid_of(pasid)?;
+        let entry = context.pasid_of(&self.capabilities, pasid)?;
         self.tally.pasid_misses.add();
         let found = pasid::lookup(&*self.memory, &self.capabilities, &context, entry);
         let binding = self.read(found)?;

@@ -321,3 +321,24 @@ fn interrupt_range_with_pasid_is_translated() {
     );
     assert_eq!(bench.read(0xfee0_0010), Err((0x29, false)));
 }
+
+/// A directory has room for 2^13 PASIDs at least, of which the unit may support fewer (PSS). RID_PASID is none of a request.
+#[test]
+fn pasid_beyond_what_the_unit_supports_is_refused() {
+    let narrow = || without(|cap, ecap| (cap, ecap.with_pss(1)));
+    let untouched = (0x7ff8, 0);
+    assert_eq!(outcome(narrow(), untouched, Some(NESTED)), Ok(0x9000));
+    assert_eq!(outcome(narrow(), untouched, Some(PASS)), Ok(0x1000));
+    let refused = Err((0x46, true));
+    assert_eq!(outcome(narrow(), untouched, Some(OPEN)), refused);
+    assert_eq!(outcome(narrow(), untouched, Some(0xf_ffff)), refused);
+    assert_eq!(outcome(full(), untouched, Some(OPEN)), Ok(0x9000));
+    assert_eq!(outcome(narrow(), (0x2108, 0x4), None), Ok(0x9000));
+    let bench = Bench::scalable_with(narrow(), WITHOUT_TABLES);
+    let asks = |pasid| {
+        let request = with_pasid(pasid, 0x1000, Access::Read);
+        let outcome = bench.translator.check_page_request(&request);
+        outcome.map_err(|fault| fault.reason.code())
+    };
+    assert_eq!((asks(PASS), asks(OPEN)), (Ok(()), Err(0x46)));
+}
