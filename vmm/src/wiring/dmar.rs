@@ -40,7 +40,7 @@ pub fn table(config: &Config, units: &Units, topology: &Topology) -> Result<Opti
             proximity: affinity.proximity,
         }));
     }
-    for (device, described) in (1u8..).zip(&config.dmar.namespace) {
+    for (device, described) in numbered(&config.dmar.namespace) {
         structures.push(Structure::Andd(Andd {
             device,
             path: described.path.clone(),
@@ -71,7 +71,8 @@ fn drhds(config: &Config, units: &Units, topology: &Topology) -> Result<Vec<Stru
             unit => scopes[unit].push(on_root_bus(ScopeKind::Bridge, *port)),
         }
     }
-    for (device, described) in (1u8..).zip(&config.dmar.namespace) {
+    check_namespace(&config.dmar.namespace)?;
+    for (device, described) in numbered(&config.dmar.namespace) {
         scopes[number(units, described.unit)?].push(namespace_scope(device, described));
     }
     let drhd = |(unit, scopes)| {
@@ -132,6 +133,22 @@ fn satc(topology: &Topology) -> Option<Structure> {
         required: false,
         scopes,
     }))
+}
+
+/// Devices of the ACPI namespace with the numbers that name them in the table, from 1 on.
+fn numbered(namespace: &[NamespaceDevice]) -> impl Iterator<Item = (u8, &NamespaceDevice)> {
+    (1..=u8::MAX).zip(namespace)
+}
+
+/// Each of them needs a number.
+fn check_namespace(namespace: &[NamespaceDevice]) -> Result<(), Error> {
+    let (count, most) = (namespace.len(), u8::MAX);
+    if count <= usize::from(most) {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "{count} devices of the ACPI namespace are described, but a DMAR table has numbers for {most}"
+    )))
 }
 
 fn number(units: &Units, unit: u16) -> Result<usize, Error> {

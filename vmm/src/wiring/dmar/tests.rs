@@ -169,3 +169,47 @@ fn what_is_described_and_not_there_is_refused() {
     });
     assert!(unit.contains("unit 1 is described"), "{unit}");
 }
+
+/// A namespace device is named by a byte; other structures have no such limit.
+#[test]
+fn more_namespace_devices_than_numbers_are_refused() {
+    let described = |count: u8, more: u8| {
+        let mut config = config(&[]);
+        let device = |devfn: u8, bus| NamespaceDevice {
+            path: "\\_SB.DMA0".into(),
+            unit: 0,
+            bus,
+            devfn: (devfn >> 3, devfn & 7),
+        };
+        config.dmar.namespace = (0..count).map(|devfn| device(devfn, 1)).collect();
+        let rest = (0..more).map(|devfn| device(devfn, 2));
+        config.dmar.namespace.extend(rest);
+        bytes_of(&config)
+    };
+    let table = described(255, 0).unwrap();
+    let numbers: Vec<u8> = split(&table)
+        .iter()
+        .filter(|structure| structure[0] == 4)
+        .map(|andd| andd[7])
+        .collect();
+    assert_eq!(numbers, (1..=255).collect::<Vec<u8>>());
+    let error = described(255, 1).unwrap_err();
+    assert_eq!(error.status(), 2);
+    assert!(error.to_string().contains("256 devices"), "{error}");
+    let mut config = config(&[]);
+    config.dmar.affinities = vec![
+        Affinity {
+            unit: 0,
+            proximity: 0
+        };
+        300
+    ];
+    let reserved = ReservedMemory {
+        base: 0xf_0000,
+        last: 0xf_0fff,
+        devices: Vec::new(),
+    };
+    config.dmar.reserved = vec![reserved; 300];
+    let rows = split(&bytes_of(&config).unwrap());
+    assert_eq!(rows.len(), 1 + 300 + 300);
+}
