@@ -180,10 +180,11 @@ pub struct RunArgs {
 
     /// A PCI device of the host (as lspci -D writes it, the segment optional), which must be bound to vfio-pci: backend is how
     /// the host's kernel is asked for it (default: auto, iommufd where there is one), id names it, bus is the root port that
-    /// it sits behind (default: the root bus); repeatable
+    /// it sits behind (default: the root bus); mmap=off serves every access to its BARs here instead of giving the guest its
+    /// memory, which is slow; repeatable
     #[arg(
         long,
-        value_name = "BDF[,backend=auto|iommufd|type1][,id=ID][,bus=ID]",
+        value_name = "BDF[,backend=auto|iommufd|type1][,id=ID][,bus=ID][,mmap=on|off]",
         help_heading = "Devices"
     )]
     pub vfio: Vec<String>,

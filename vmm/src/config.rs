@@ -159,6 +159,8 @@ pub struct VfioConfig {
     pub id: Option<String>,
     /// Root port; the root bus without.
     pub bus: Option<String>,
+    /// The guest touches the device's memory directly.
+    pub map: bool,
 }
 
 /// How a device of the host is taken over.

@@ -122,7 +122,7 @@ fn vfio_options_are_taken() {
     let config = config(&[
         "--root-port=id=p0",
         "--vfio=3b:00.1",
-        "--vfio=0001:02:1f.7,backend=type1,id=nic,bus=p0",
+        "--vfio=0001:02:1f.7,backend=type1,id=nic,bus=p0,mmap=off",
     ])
     .unwrap();
     assert_eq!(
@@ -132,13 +132,15 @@ fn vfio_options_are_taken() {
                 address: PciAddress::new(0, 0x3b, 0x01),
                 backend: VfioBackend::Auto,
                 id: None,
-                bus: None
+                bus: None,
+                map: true,
             },
             VfioConfig {
                 address: PciAddress::new(1, 0x02, 0xff),
                 backend: VfioBackend::Type1,
                 id: Some("nic".into()),
-                bus: Some("p0".into())
+                bus: Some("p0".into()),
+                map: false,
             },
         ]
     );

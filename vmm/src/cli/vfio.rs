@@ -11,6 +11,8 @@ const BACKENDS: [(&str, VfioBackend); 3] = [
     ("type1", VfioBackend::Type1),
 ];
 
+const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
+
 /// The device that `text` asks for.
 ///
 /// # Errors
@@ -24,6 +26,7 @@ pub(super) fn vfio(text: &str) -> Result<VfioConfig, Error> {
         backend: parts.choice("backend", &BACKENDS)?.unwrap_or_default(),
         id: parts.value("id", "ID")?.map(str::to_owned),
         bus: parts.value("bus", "ID")?.map(str::to_owned),
+        map: parts.choice("mmap", &SWITCH)?.unwrap_or(true),
     };
     parts.finish()?;
     Ok(config)

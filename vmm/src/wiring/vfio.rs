@@ -7,16 +7,19 @@
 //!
 //! Lock rule: the roster's lock comes after the mirror's and before that of a passed-through function.
 
+mod function;
 mod guard;
 mod host;
 mod inspect;
 mod roster;
+mod wishes;
 
 pub use roster::Roster;
 
 use self::guard::Guard;
 use self::host::Host;
 use self::inspect::MirrorNumbers;
+use self::wishes::Wishes;
 use super::iommu::Units;
 use super::pci::{PciBus, Windows};
 use crate::board::{Board, Reset};
@@ -36,11 +39,8 @@ use devices::pci::PciFunction;
 use std::fs::File;
 use std::sync::Arc;
 use vfio::backend::{HostError, Limits};
-use vfio::device::config::Place;
-use vfio::device::function::{self, Machine, Passthrough};
-use vfio::device::port::DeviceFile;
-use vfio::device::reset::{Functions, Owner};
-use vfio::device::watch::Notice;
+use vfio::device::function::{Machine, Passthrough};
+use vfio::device::reset::Functions;
 use vfio::mirror::{Budget, Mirror, Options, UnitId};
 use vfio::pci_address::PciAddress;
 use vfio::ram::{HostVa, RamMap, RamRegion};
@@ -68,10 +68,10 @@ struct Device {
 }
 
 impl Device {
-    /// Its name for people.
+    /// The name that the user gave, or the address.
     fn name(&self) -> String {
-        let id = self.config.id.clone();
-        id.unwrap_or_else(|| self.host.address.to_string())
+        let address = || self.host.address.to_string();
+        self.config.id.clone().unwrap_or_else(address)
     }
 }
 
@@ -198,7 +198,9 @@ impl Taken {
         let mirror = Mirror::new(self.host.backend(), memory, self.ram, budget)
             .with_worker()
             .map_err(|e| Error::host("start the mirror's thread", e))?;
-        let (roster, functions) = (Arc::new(Roster::default()), Functions::default());
+        let roster = Arc::new(Roster::default());
+        let functions = Functions::default();
+        let wishes = Wishes::new(&board.events);
         for device in &self.devices {
             let port = device.config.bus.as_ref();
             let translation = units.behind(port);
@@ -206,11 +208,12 @@ impl Taken {
                 routes: vectors.behind(translation.remap(), translation.messages()),
                 slots: Arc::clone(&slots) as _,
             };
-            let owner = self.host.owner(device.handle);
-            let function = function(device, owner, &functions, machine)?;
+            let address = device.host.address;
+            let function = function::open(device, &self.host, &functions, machine)?;
+            wishes.watch(device.name(), &function);
             bus.add(&device.name(), port, Arc::clone(&function) as _)?;
             let unit = translation.unit().cloned();
-            roster.add(device.handle, device.host.address, function, unit);
+            roster.add(device.handle, address, function, unit);
         }
         let passed = Passed {
             host: self.host,
@@ -222,42 +225,6 @@ impl Taken {
         passed.set_followers(units)?;
         Ok(passed)
     }
-}
-
-/// The function of a device, which can be reset with its bus where that hits none but `functions`.
-fn function(
-    device: &Device,
-    owner: Owner,
-    functions: &Functions,
-    machine: Machine,
-) -> Result<Arc<Passthrough>, Error> {
-    let address = device.host.address;
-    let file = DeviceFile::new(Arc::clone(&device.file), matches!(owner, Owner::Iommufd));
-    let file = file.map_err(|error| Error::host(format!("describe {address}"), error))?;
-    let place = match device.config.bus {
-        Some(_) => Place::BehindPort,
-        None => Place::RootComplex,
-    };
-    let options = function::Options {
-        name: device.name(),
-        ..function::Options::default()
-    };
-    let file = file.among(address, functions, owner);
-    let function = Passthrough::with_options(file, place, machine, options);
-    let function = Arc::new(function.map_err(|source| Error::Vfio {
-        device: address,
-        source,
-    })?);
-    functions.add(address, function.requester());
-    let name = device.name();
-    let watched = function.watch(move |notice| match notice {
-        Notice::Wanted => tracing::warn!("{name}: the host wants the device back"),
-        Notice::Failed => tracing::error!("{name}: the device has failed; the guest loses it"),
-    });
-    if let Err(error) = watched {
-        tracing::warn!("{address}: the host is not heard about it: {error}");
-    }
-    Ok(function)
 }
 
 fn unusable(device: PciAddress, error: HostError) -> Error {
