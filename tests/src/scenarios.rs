@@ -10,6 +10,7 @@ mod boot_manycpu;
 mod boot_smp;
 mod boot_stock;
 mod debug_exit;
+mod devices_bind;
 mod dirty_tracking;
 mod dma_blk;
 mod dma_net;
@@ -77,6 +78,7 @@ pub const ALL: &[&Scenario] = &[
     &debug_exit::SCENARIO,
     &bad_input::SCENARIO,
     &doctor::SCENARIO,
+    &devices_bind::SCENARIO,
     &vfio_backends::SCENARIO,
     &vfio_function::SCENARIO,
     &vfio_nvme::IOMMUFD,

@@ -3,6 +3,7 @@
 
 mod convert;
 mod device;
+mod devices;
 mod doctor;
 mod iommu;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 mod vfio;
 
 pub use device::device;
+pub use devices::{DevicesArgs, DevicesCommand, Named, devices};
 pub use doctor::{DoctorArgs, doctor};
 
 use clap::{Args, Parser, Subcommand};
@@ -33,6 +35,9 @@ pub enum Command {
     /// Say what this host can do, and how to mend what it cannot
     #[command(after_long_help = doctor::EXIT_STATUS)]
     Doctor(DoctorArgs),
+    /// List PCI devices and whether they can be passed through; take them from their drivers and give them back
+    #[command(after_long_help = devices::EXIT_STATUS)]
+    Devices(DevicesArgs),
 }
 
 const EXIT_STATUS: &str = "\

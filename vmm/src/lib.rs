@@ -13,6 +13,7 @@ pub mod control;
 pub mod doctor;
 pub mod error;
 pub mod events;
+pub mod host_devices;
 pub mod host_files;
 pub mod interrupts;
 pub mod kvm;

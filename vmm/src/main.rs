@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
-use vmm::cli::{Cli, Command, RunArgs, doctor};
+use vmm::cli::{Cli, Command, RunArgs, devices, doctor};
 use vmm::control::Ending;
 use vmm::error::Error;
 use vmm::{report, run};
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
         Ok(cli) => match cli.command {
             Command::Run(args) => ExitCode::from(run_machine(&args)),
             Command::Doctor(args) => ExitCode::from(doctor(&args)),
+            Command::Devices(args) => ExitCode::from(
+                devices(&args).unwrap_or_else(|error| report::tell(&Ending::Error(error), None)),
+            ),
         },
         Err(error) => ExitCode::from(explain(&error)),
     }
@@ -62,7 +65,7 @@ fn explain(error: &clap::Error) -> u8 {
             0
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            report::tell_usage("a command is missing: run, doctor (see remora --help)")
+            report::tell_usage("a command is missing: run, doctor, devices (see remora --help)")
         }
         _ => {
             let text = error.to_string();

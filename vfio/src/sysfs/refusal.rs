@@ -60,6 +60,12 @@ impl HostDevice {
         })
     }
 
+    /// Whether a driver of VFIO's for PCI is bound to it: vfio-pci, or a variant of it for some device.
+    #[must_use]
+    pub fn has_vfio_driver(&self) -> bool {
+        self.driver.as_deref().is_some_and(is_vfio)
+    }
+
     /// Fails where it cannot be passed through as things are.
     ///
     /// # Errors
