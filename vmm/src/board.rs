@@ -18,8 +18,15 @@ use iommu::memory::Ram;
 use std::fmt;
 use std::sync::Arc;
 
-/// Takes part in resets and in the end of the run.
+/// Takes part in pauses, in resets and in the end of the run.
 pub trait Reset: fmt::Debug + Send + Sync {
+    /// Every vCPU is parked: when this returns, the part does not reach memory nor send interrupts until it is resumed. Called in
+    /// the order of registration.
+    fn pause(&self) {}
+
+    /// Goes on where it was, while every vCPU is still parked; the other way round. Called without a pause, too.
+    fn resume(&self) {}
+
     /// Back to the state after power-on. Every vCPU is parked meanwhile; called in the order of registration.
     ///
     /// # Errors
@@ -34,6 +41,12 @@ pub trait Reset: fmt::Debug + Send + Sync {
 pub trait EoiSink: fmt::Debug + Send + Sync {
     /// `vector` was acknowledged by some vCPU; runs on its thread.
     fn eoi(&self, vector: u8);
+}
+
+/// The machine's power button.
+pub trait PowerButton: fmt::Debug + Send + Sync {
+    /// Presses and releases it; whether anything in the guest listens to it.
+    fn press(&self) -> bool;
 }
 
 /// Numbers for the result file.
@@ -74,6 +87,8 @@ pub struct Board {
     pub console: Arc<Console>,
     /// Physical address bits of the processors.
     pub phys_bits: u8,
+    /// The power button, if there is one.
+    pub power_button: Option<Arc<dyn PowerButton>>,
     /// Reset hooks, in their order.
     pub resets: Vec<Arc<dyn Reset>>,
     /// The IOAPIC's ear, if there is one.

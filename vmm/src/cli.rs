@@ -2,6 +2,7 @@
 //! The command line: clap's part of it, and the way to a [`Config`](crate::config::Config).
 
 mod convert;
+mod ctl;
 mod device;
 mod devices;
 mod doctor;
@@ -10,6 +11,7 @@ mod iommu;
 mod tests;
 mod vfio;
 
+pub use ctl::{CtlArgs, CtlCommand};
 pub use device::device;
 pub use devices::{DevicesArgs, DevicesCommand, Named, devices};
 pub use doctor::{DoctorArgs, doctor};
@@ -38,6 +40,9 @@ pub enum Command {
     /// List PCI devices and whether they can be passed through; take them from their drivers and give them back
     #[command(after_long_help = devices::EXIT_STATUS)]
     Devices(DevicesArgs),
+    /// Ask a running machine: numbers, events, devices, pause, reset, power
+    #[command(after_long_help = ctl::EXIT_STATUS)]
+    Ctl(CtlArgs),
 }
 
 const EXIT_STATUS: &str = "\
@@ -193,6 +198,9 @@ pub struct RunArgs {
         help_heading = "Devices"
     )]
     pub vfio: Vec<String>,
+    /// Serve `remora ctl` on this Unix socket, which is made with mode 0600 and removed at the end [default: none]
+    #[arg(long, value_name = "PATH", help_heading = "Control")]
+    pub api_socket: Option<PathBuf>,
 
     /// End the run with status 124 after so many seconds [default: no limit]
     #[arg(long, value_name = "SECS", help_heading = "Ending")]

@@ -43,6 +43,8 @@ pub struct Config {
     pub iommu: Option<IommuConfig>,
     /// What the DMAR table says beyond units and ports.
     pub dmar: DmarConfig,
+    /// Where the control socket is; none without.
+    pub api_socket: Option<PathBuf>,
     /// How the run ends.
     pub ending: EndingConfig,
 }

@@ -4,6 +4,7 @@
 //! A parsed [`config::Config`] becomes a [`board::Board`], which the wiring fills with devices.
 
 pub mod acpi;
+pub mod api;
 pub mod board;
 pub mod boot;
 pub mod cli;

@@ -3,7 +3,9 @@
 //!
 //! Used by one thread, the event loop's. While anything here changes, every vCPU is parked.
 
-use crate::board::{Board, Counters};
+use crate::api::Status;
+use crate::api::worker::{Gate, Parts};
+use crate::board::{Board, Counters, PowerButton};
 use crate::boot::Images;
 use crate::config::Config;
 use crate::console::Console;
@@ -63,6 +65,7 @@ impl Machine {
             tables: Vec::new(),
             rsdp: None,
             counters: None,
+            power_button: None,
             slots: None,
             inspected: Vec::new(),
             subscribers: Vec::new(),
@@ -119,17 +122,74 @@ impl Machine {
         self.vcpus.park()
     }
 
-    /// Restarts the machine in place.
+    /// Stops processors and emulated devices where they are. Nothing happens to a machine that is paused.
+    ///
+    /// # Errors
+    /// A processor does not come back.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.park()?;
+        for part in &self.board.resets {
+            part.pause();
+        }
+        Ok(())
+    }
+
+    /// Lets a machine go on that was paused.
+    ///
+    /// # Errors
+    /// A processor does not answer.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.resume_devices();
+        self.vcpus.resume()
+    }
+
+    fn resume_devices(&self) {
+        for part in self.board.resets.iter().rev() {
+            part.resume();
+        }
+    }
+
+    /// What the control socket shows and changes.
+    #[must_use]
+    pub fn parts(&self, status: &Arc<Status>, gate: &Gate) -> Parts {
+        Parts {
+            config: Arc::clone(&self.board.config),
+            events: Arc::clone(&self.board.events),
+            status: Arc::clone(status),
+            inspected: self.board.inspected.clone(),
+            slots: self.board.slots.clone(),
+            gate: gate.clone(),
+        }
+    }
+
+    /// The power button, if the machine has one.
+    #[must_use]
+    pub fn power_button(&self) -> Option<&Arc<dyn PowerButton>> {
+        self.board.power_button.as_ref()
+    }
+
+    /// Puts the machine into the state after power-on with the guest loaded anew; nothing runs yet. It may be paused, and is not
+    /// any more.
     ///
     /// # Errors
     /// A device cannot be reset, or the guest cannot be loaded again.
     pub fn reset(&mut self) -> Result<(), Error> {
         self.park()?;
+        // What was going on must come to an end, for which it has to go on.
+        self.resume_devices();
         for part in &self.board.resets {
             part.reset()?;
         }
         self.load()?;
         self.board.control.resume();
+        Ok(())
+    }
+
+    /// Lets a machine run that was reset.
+    ///
+    /// # Errors
+    /// A processor does not answer.
+    pub fn run(&self) -> Result<(), Error> {
         self.vcpus.run()
     }
 

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             Command::Devices(args) => ExitCode::from(
                 devices(&args).unwrap_or_else(|error| report::tell(&Ending::Error(error), None)),
             ),
+            Command::Ctl(args) => ExitCode::from(args.run()),
         },
         Err(error) => ExitCode::from(explain(&error)),
     }
@@ -64,9 +65,9 @@ fn explain(error: &clap::Error) -> u8 {
             let _ = error.print();
             0
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            report::tell_usage("a command is missing: run, doctor, devices (see remora --help)")
-        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => report::tell_usage(
+            "a command is missing: run, ctl, devices, doctor (see remora --help)",
+        ),
         _ => {
             let text = error.to_string();
             let complaint: Vec<&str> = text

@@ -46,6 +46,11 @@ pub fn tell_usage(message: &str) -> u8 {
     status::USAGE
 }
 
+/// Tells why a command other than `run` failed; `reason` in one word.
+pub fn tell_failure(reason: &str, message: &str) {
+    say(&line(reason, message));
+}
+
 /// Writes a line to stderr. Whether anybody reads it must not change how the run ends, so not by `eprintln`, which panics.
 fn say(line: &str) {
     let _ = writeln!(stderr(), "{line}");

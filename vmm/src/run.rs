@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One run: builds the machine, serves its event loop, ends it.
 
+mod requests;
+
+use crate::api::Service;
+use crate::api::socket::Socket;
 use crate::config::Config;
 use crate::console::stdin::Typist;
 use crate::console::{Console, terminal};
 use crate::control::{Control, Ending, Request};
 use crate::error::Error;
-use crate::events;
+use crate::events::{By, Event, Events as Told};
 use crate::machine::Machine;
 use crate::report;
 use crate::signals::Signals;
@@ -38,6 +42,8 @@ struct Run {
     control: Arc<Control>,
     console: Arc<Console>,
     machine: Machine,
+    service: Service,
+    told: Arc<Told>,
     events: EventManager<Subscriber>,
     // Last, so that the terminal is raw as long as anything may write to it.
     _raw: Option<terminal::Raw>,
@@ -46,6 +52,9 @@ struct Run {
 fn prepare(config: Config) -> Result<Run, Error> {
     raise_file_limit();
     let config = Arc::new(config);
+    // Before anything is built: another machine may serve it.
+    let socket = config.api_socket.as_deref().map(Socket::bind).transpose()?;
+    let told = Told::new()?;
     let control = Arc::new(Control::new()?);
     let mut subscribers: Vec<Subscriber> = vec![
         Box::new(Wake(Arc::clone(&control))),
@@ -65,10 +74,14 @@ fn prepare(config: Config) -> Result<Run, Error> {
         Arc::clone(&config),
         Arc::clone(&control),
         Arc::clone(&console),
-        events::Events::new()?,
+        Arc::clone(&told),
         wiring::wire,
     )?;
     subscribers.extend(machine.take_subscribers());
+    let service = Service::new(socket, &machine, &told)?;
+    if let Some(server) = service.server() {
+        subscribers.push(Box::new(Arc::clone(server)));
+    }
     let raw = if console.takes_stdin() {
         let typist = Typist::new(Arc::clone(&console), Arc::clone(&control))?;
         subscribers.push(Box::new(typist));
@@ -85,6 +98,8 @@ fn prepare(config: Config) -> Result<Run, Error> {
         control,
         console,
         machine,
+        service,
+        told,
         events,
         _raw: raw,
     })
@@ -93,6 +108,7 @@ fn prepare(config: Config) -> Result<Run, Error> {
 impl Run {
     fn serve(&mut self) -> Result<Ending, Error> {
         self.machine.start()?;
+        self.told.tell(Event::Started);
         loop {
             match self.events.run() {
                 Ok(_) => {}
@@ -103,6 +119,9 @@ impl Run {
                 && let Some(ending) = self.decide(request)?
             {
                 return Ok(ending);
+            }
+            while let Some(call) = self.service.calls.next() {
+                self.obey(call)?;
             }
         }
     }
@@ -121,7 +140,7 @@ impl Run {
         }
         if matches!(ending, Ending::Reset) && !self.config.ending.no_reboot {
             tracing::info!("the guest resets the machine");
-            self.machine.reset()?;
+            self.reset(By::Guest)?;
             return Ok(None);
         }
         let missing = self.console.missing();
@@ -134,6 +153,18 @@ impl Run {
 
     /// Ends everything. What fails then is told only if nothing worse was.
     fn stop(mut self, ending: Ending) -> Ending {
+        self.service.end_work();
+        let ending = self.stop_machine(ending);
+        self.told.tell(Event::Stopped {
+            reason: ending.reason().to_owned(),
+            status: ending.status(),
+            message: ending.to_string(),
+        });
+        self.service.close();
+        ending
+    }
+
+    fn stop_machine(&mut self, ending: Ending) -> Ending {
         match self.machine.stop() {
             Ok(()) => ending,
             Err(error) => {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Devices that come and go while the guest runs: the seam between whoever asks and whoever plugs.
 //!
-//! The control socket asks. Whoever implements [`Slots`] is put on the board by the wiring, and tells of what happens later
-//! (a guest that lets a device go, one that keeps it) by [`Event`](crate::events::Event)s.
+//! The control socket asks, and tells the [`Event`](crate::events::Event) that the answer amounts to. Whoever implements
+//! [`Slots`] is put on the board by the wiring, and tells only of what happens later: a guest that lets a device go, or keeps it.
 
 use crate::config::{DiskConfig, DmatestConfig, NetConfig};
 use crate::refusal::Refusal;

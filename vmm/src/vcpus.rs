@@ -29,6 +29,8 @@ enum Command {
     Park,
     Reset(Entry),
     Run,
+    /// Run, after telling the guest that it was stopped.
+    Resume,
     Exit,
 }
 
@@ -132,6 +134,15 @@ impl Vcpus {
         self.command(Command::Run)
     }
 
+    /// Lets every processor run that was parked for so long that the guest should know: its watchdogs take what comes after
+    /// for an interruption of the host's and not for a bug of its own.
+    ///
+    /// # Errors
+    /// A thread does not answer.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.command(Command::Resume)
+    }
+
     /// Ends and joins the threads.
     ///
     /// # Errors
@@ -202,7 +213,10 @@ fn serve(mut vcpu: Vcpu, shared: &Shared, outside: &Outside) {
                 }
                 shared.acknowledge();
             }
-            Command::Run => {
+            command @ (Command::Run | Command::Resume) => {
+                if matches!(command, Command::Resume) {
+                    vcpu.tell_stopped();
+                }
                 shared.acknowledge();
                 run(&mut vcpu, shared, seen, outside);
             }

@@ -44,6 +44,7 @@ impl RunArgs {
             vfios: each(&self.vfio, vfio)?,
             iommu: iommu(&self.iommu)?,
             dmar: DmarConfig::default(),
+            api_socket: self.api_socket.clone(),
             ending: self.ending()?,
         };
         check_ids(&config)?;

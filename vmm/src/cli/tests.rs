@@ -364,9 +364,3 @@ fn contradictions_are_complaints() {
     assert!(config(&["--cpus=255", "--iommu=off"]).is_ok());
     assert!(config(&["--cpus=256"]).is_ok());
 }
-
-#[test]
-fn options_of_later_days_are_unknown() {
-    let option = "--api-socket=/s";
-    assert!(Cli::try_parse_from(["remora", "run", "--kernel", "k", option]).is_err());
-}

@@ -220,6 +220,14 @@ impl Vcpu {
             .map_err(refused("set the local APIC"))
     }
 
+    /// Marks in the guest's clock page that its host had stopped it (KVM_KVMCLOCK_CTRL). A guest without kvm-clock has none,
+    /// and KVM says so.
+    pub fn tell_stopped(&self) {
+        if let Err(error) = self.fd.kvmclock_ctrl() {
+            tracing::debug!("vCPU {} has no clock to be told by: {error}", self.index);
+        }
+    }
+
     /// Writes back what has changed, then what firmware would have set. A register that KVM lets be read but not written keeps
     /// its value.
     fn restore_msrs(&self) -> Result<(), Error> {

@@ -123,7 +123,10 @@ fn run(code: &[u8], cpus: &str, recorder: &Arc<Recorder>) -> Ending {
     let ending = loop {
         match control.take() {
             Some(Request::End(ending)) => break ending,
-            Some(Request::Reset) => machine.reset().unwrap(),
+            Some(Request::Reset) => {
+                machine.reset().unwrap();
+                machine.run().unwrap();
+            }
             Some(Request::PowerOff) => break Ending::PowerOff,
             None => {
                 assert!(Instant::now() < deadline, "the guest says nothing");

@@ -2,6 +2,9 @@
 //! The program from outside: exit status, last line and result file, with guests of a few instructions or none.
 #![cfg(test)]
 
+mod control;
+mod guest;
+
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -50,45 +53,23 @@ fn result_of_a_wrong_option_replaces_that_of_an_earlier_run() {
     }
 }
 
-/// A multiboot image that says "F" on the serial port, without an end of line, and powers off.
-fn guest() -> Vec<u8> {
-    const CODE: &[u8] = &[
-        0xba, 0xf8, 0x03, 0, 0, // mov edx, 0x3f8
-        0xb0, b'F', // mov al, 'F'
-        0xee, // out dx, al
-        0xba, 0x00, 0x06, 0, 0, // mov edx, 0x600
-        0xb0, 0x34, // mov al, 0x34
-        0xee, // out dx, al
-        0xf4, // hlt
-    ];
-    let mut file = vec![0; 96];
-    let mut put = |at: usize, value: &[u8]| file[at..at + value.len()].copy_from_slice(value);
-    put(0, b"\x7fELF\x01\x01\x01");
-    put(18, &[3, 0]);
-    // Entry, program headers: one of 32 bytes at 52; load 17 bytes at 96 to 4 MiB.
-    for (at, word) in [(24, 0x40_0000u32), (28, 52), (42, 32), (44, 1)] {
-        put(at, &word.to_le_bytes());
-    }
-    for (at, word) in (52..)
-        .step_by(4)
-        .zip([1u32, 96, 0x40_0000, 0x40_0000, 17, 17, 7, 4])
-    {
-        put(at, &word.to_le_bytes());
-    }
-    put(
-        84,
-        &[0x02, 0xb0, 0xad, 0x1b, 0, 0, 0, 0, 0xfe, 0x4f, 0x52, 0xe4],
-    );
-    file.extend(CODE);
-    file
-}
+/// Says "F" on the serial port, without an end of line, and powers off.
+const SAYS_F: &[u8] = &[
+    0xba, 0xf8, 0x03, 0, 0, // mov edx, 0x3f8
+    0xb0, b'F', // mov al, 'F'
+    0xee, // out dx, al
+    0xba, 0x00, 0x06, 0, 0, // mov edx, 0x600
+    0xb0, 0x34, // mov al, 0x34
+    0xee, // out dx, al
+    0xf4, // hlt
+];
 
 #[test]
 #[cfg_attr(not(has_kvm), ignore = "no usable /dev/kvm on this machine")]
 fn power_off_ends_the_run_by_what_the_console_said_before() {
     let dir = tempfile::tempdir().unwrap();
     let (kernel, result) = (dir.path().join("kernel"), dir.path().join("result"));
-    fs::write(&kernel, guest()).unwrap();
+    fs::write(&kernel, guest::image(SAYS_F)).unwrap();
     let table: &[(&[&str], i32, &str)] = &[
         (&[], 0, "poweroff"),
         (&["--expect", "F"], 0, "expected"),
