@@ -111,6 +111,8 @@ pub struct PowerInfo {
     pub sleep_status_port: u16,
     /// The sleep type (0..=7) that means S5.
     pub s5_sleep_type: u8,
+    /// The line of the generic event device, which is pulsed when the power button is pressed; edge-triggered.
+    pub button_gsi: u8,
     /// The port of the pvpanic device.
     pub pvpanic_port: u16,
 }

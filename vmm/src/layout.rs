@@ -71,6 +71,8 @@ pub const RTC_PORT: u16 = 0x70;
 pub const RTC_GSI: u8 = 8;
 /// The keyboard controller's command port, which resets the machine.
 pub const I8042_COMMAND_PORT: u16 = 0x64;
+/// The line by which the machine tells the guest of the power button.
+pub const POWER_BUTTON_GSI: u8 = 9;
 /// The reset control register of the chipset.
 pub const RESET_CONTROL_PORT: u16 = 0xcf9;
 /// isa-debug-exit.

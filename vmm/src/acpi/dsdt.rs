@@ -5,7 +5,7 @@ use super::{AcpiConfig, EcamInfo, IntxRoute, PciWindows};
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Else, Equal,
-    IO, If, Interrupt, Local, Memory32Fixed, Method, Name, NotEqual, ONE, Or, Package,
+    IO, If, Interrupt, Local, Memory32Fixed, Method, Name, NotEqual, Notify, ONE, Or, Package,
     PackageBuilder, Path, ResourceTemplate, Return, Scope, Store, Uuid, ZERO,
 };
 
@@ -14,6 +14,8 @@ const OSC_UUID: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
 /// What the guest may take over: native hotplug (bit 0) and the PCI Express capability structures (bit 4). No port sends
 /// PME or AER messages.
 const OSC_CONTROL_GRANTED: u32 = 1 << 0 | 1 << 4;
+/// What a power button's notification says (ACPI 5.6.6).
+const BUTTON_PRESSED: u8 = 0x80;
 const OSC_UNKNOWN_UUID: u32 = 1 << 2;
 const OSC_UNKNOWN_REVISION: u32 = 1 << 3;
 const OSC_CAPABILITIES_MASKED: u32 = 1 << 4;
@@ -26,6 +28,7 @@ pub(super) fn table(config: &AcpiConfig) -> Vec<u8> {
     serial(&mut devices);
     rtc(&mut devices);
     pvpanic(config.power.pvpanic_port, &mut devices);
+    power_button(config.power.button_gsi, &mut devices);
 
     let mut body = Vec::new();
     let sleep_type = config.power.s5_sleep_type;
@@ -190,6 +193,39 @@ fn pvpanic(port: u16, out: &mut Vec<u8>) {
             &Name::new(
                 Path::new("_CRS"),
                 &ResourceTemplate::new(vec![&IO::new(port, port, 1, 1)]),
+            ),
+        ],
+    )
+    .to_aml_bytes(out);
+}
+
+/// The power button, and the generic event device that tells of it (ACPI 4.8.3.2, 5.6.9): hardware-reduced machines have no
+/// fixed button.
+fn power_button(gsi: u8, out: &mut Vec<u8>) {
+    Device::new(
+        Path::new("PWRB"),
+        vec![&Name::new(Path::new("_HID"), &EISAName::new("PNP0C0C"))],
+    )
+    .to_aml_bytes(out);
+    let button = Path::new("PWRB");
+    let pressed = Notify::new(&button, &BUTTON_PRESSED);
+    Device::new(
+        Path::new("GED_"),
+        vec![
+            &Name::new(Path::new("_HID"), &"ACPI0013"),
+            &Name::new(Path::new("_UID"), &ZERO),
+            &Name::new(
+                Path::new("_CRS"),
+                &ResourceTemplate::new(vec![
+                    // Consumer, edge-triggered, active high, not shared.
+                    &Interrupt::new(true, true, false, false, u32::from(gsi)),
+                ]),
+            ),
+            &Method::new(
+                Path::new("_EVT"),
+                1,
+                true,
+                vec![&If::new(&Equal::new(&Arg(0), &gsi), vec![&pressed])],
             ),
         ],
     )

@@ -40,6 +40,7 @@ fn config(cpus: u32) -> AcpiConfig {
             sleep_control_port: 0x600,
             sleep_status_port: 0x601,
             s5_sleep_type: 5,
+            button_gsi: 9,
             pvpanic_port: 0x505,
         },
         dmar: None,
@@ -198,6 +199,18 @@ fn dsdt_reserves_the_ecam_and_routes_the_pins() {
     ));
     // PNP0A08 as a compressed EISA id.
     assert!(contains(&dsdt, b"_HID\x0c\x41\xd0\x0a\x08"));
+}
+
+#[test]
+fn dsdt_has_a_power_button_that_the_generic_event_device_tells_of() {
+    let dsdt = find(&decode(&build(BASE, &config(1)).unwrap()), b"DSDT");
+    // EISA id PNP0C0C.
+    assert!(contains(&dsdt, b"PWRB\x08_HID\x0c\x41\xd0\x0c\x0c"));
+    assert!(contains(&dsdt, b"ACPI0013\0"));
+    // Extended interrupt: consumer, edge, active high, not shared; one, number 9.
+    assert!(contains(&dsdt, &[0x89, 6, 0, 0x03, 1, 9, 0, 0, 0]));
+    // If (Arg0 == 9) Notify (PWRB, 0x80).
+    assert!(contains(&dsdt, b"\x93\x68\x0a\x09\x86PWRB\x0a\x80"));
 }
 
 #[test]

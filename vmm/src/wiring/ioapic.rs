@@ -2,7 +2,7 @@
 //! The IOAPIC on the board: registers on the bus, messages through remapping, lines for devices, ends of interrupts from KVM.
 
 use super::iommu::Units;
-use crate::board::{Board, EoiSink, Reset};
+use crate::board::{Board, EoiSink, PowerButton, Reset};
 use crate::error::Error;
 use crate::interrupts::{IoapicRoutes, Pins, RouteTable};
 use crate::layout;
@@ -46,6 +46,25 @@ impl Lines {
     }
 }
 
+impl PowerButton for Button {
+    fn press(&self) -> bool {
+        // A pin that nobody set up is masked.
+        let heard = self.ioapic.message(layout::POWER_BUTTON_GSI).is_some();
+        if heard {
+            self.line.set_level(true);
+            self.line.set_level(false);
+        }
+        heard
+    }
+}
+
+/// The power button: an edge on a pin of its own.
+#[derive(Debug)]
+struct Button {
+    ioapic: Arc<Ioapic>,
+    line: Arc<dyn IrqLine>,
+}
+
 /// The IOAPIC before it is on the board.
 #[derive(Debug)]
 pub struct Wired {
@@ -81,6 +100,13 @@ impl Wired {
         }
     }
 
+    fn button(&self) -> Button {
+        Button {
+            ioapic: Arc::clone(&self.ioapic),
+            line: self.ioapic.line(layout::POWER_BUTTON_GSI),
+        }
+    }
+
     /// Puts it on the board.
     ///
     /// # Errors
@@ -92,6 +118,7 @@ impl Wired {
             .insert(layout::IOAPIC.0, WINDOW_SIZE, registers)
             .map_err(super::taken)?;
         board.eoi = Some(Arc::clone(&self.routes) as Arc<dyn EoiSink>);
+        board.power_button = Some(Arc::new(self.button()));
         board.resets.push(Arc::new(self));
         Ok(())
     }

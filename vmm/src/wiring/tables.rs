@@ -47,6 +47,7 @@ pub fn install(board: &mut Board, units: &Units, topology: &Topology) -> Result<
             sleep_control_port: layout::SLEEP_CONTROL_PORT,
             sleep_status_port: layout::SLEEP_CONTROL_PORT + 1,
             s5_sleep_type: SLEEP_TYPE_SOFT_OFF,
+            button_gsi: layout::POWER_BUTTON_GSI,
             pvpanic_port: layout::PVPANIC_PORT,
         },
         dmar: dmar::table(&board.config, units, topology)?,

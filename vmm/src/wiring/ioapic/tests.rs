@@ -161,3 +161,17 @@ fn source_that_listens_is_told_before_its_line_is_looked_at() {
     wired.routes.eoi(0x41);
     assert!(kernel.take_signals().is_empty());
 }
+
+#[test]
+fn power_button_is_an_edge_and_says_whether_anybody_listens() {
+    let (kernel, _, _, wired) = wired(&["--iommu", "off"]);
+    let button = wired.button();
+    assert!(!button.press());
+    // Vector 0x33, edge, active high, to APIC 1.
+    program(&wired, 9, 1 << 56 | 0x33);
+    assert!(kernel.take_signals().is_empty());
+    for _ in 0..2 {
+        assert!(button.press());
+        assert_eq!(kernel.take_signals(), [message(0xfee0_1000, 0x33)]);
+    }
+}
