@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 pub mod host_devices;
 pub mod host_files;
+pub mod hotplug;
 pub mod interrupts;
 pub mod kvm;
 pub mod layout;

@@ -7,6 +7,7 @@
 mod dmar;
 mod dmatest;
 mod edu;
+mod hotplug;
 mod ioapic;
 mod iommu;
 mod legacy;
@@ -35,10 +36,11 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
     let apics = Arc::clone(&board.vm) as Arc<dyn LocalApics>;
     let processors = Processors::new(Arc::clone(&apics));
     let units = iommu::Units::new(&config, &board.ram, board.phys_bits, &processors)?;
+    let units = Arc::new(units);
     units.install(board)?;
     let table = RouteTable::new(apics);
     let ioapic = ioapic::Wired::new(&units, Arc::clone(&table));
-    let lines = ioapic.lines();
+    let lines = Arc::new(ioapic.lines());
     ioapic.install(board)?;
     let reset = legacy::wire(board, &lines)?;
 
@@ -50,9 +52,10 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
         .map(|taken| taken.add(board, &units, table, &mut bus))
         .transpose()?;
     let topology = bus.topology().clone();
+    hotplug::install(board, &units, &lines, &bus)?;
     let (root, firmware) = bus.finish(board, &lines, reset)?;
 
-    // At a reset DMA stops first, then the units forget their tables, and at last addresses are given out again.
+    // At a reset devices go that were about to go. Then DMA stops, then the units forget their tables, and at last addresses are given out again.
     board.resets.push(Arc::new(pci::StopDevices(root)));
     for (number, unit) in units.units().enumerate() {
         let unit = Arc::clone(unit);

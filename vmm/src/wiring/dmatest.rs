@@ -19,11 +19,10 @@ use std::sync::Arc;
 /// # Errors
 /// The host has no thread for one, or it has no place.
 pub fn add(config: &Config, units: &Units, bus: &mut PciBus) -> Result<(), Error> {
-    for config in &config.dmatests {
+    for (number, config) in config.dmatests.iter().enumerate() {
         let port = config.bus.as_ref();
-        let device = device(config, units.behind(port))
-            .map_err(|e| Error::host("start a thread for dmatest", e))?;
-        let place = bus.add("dmatest", port, device)?;
+        let device = device(config, units.behind(port))?;
+        let place = bus.add(&format!("dmatest{number}"), port, device)?;
         if let Some(devfn) = place
             && config.ats
         {
@@ -33,7 +32,11 @@ pub fn add(config: &Config, units: &Units, bus: &mut PciBus) -> Result<(), Error
     Ok(())
 }
 
-fn device(config: &DmatestConfig, translation: &Translation) -> std::io::Result<Arc<Dmatest>> {
+/// The device, behind the unit of `translation`.
+///
+/// # Errors
+/// The host has no thread for it.
+pub fn device(config: &DmatestConfig, translation: &Translation) -> Result<Arc<Dmatest>, Error> {
     let requester = Arc::new(Requester::default());
     let space = translation.dma_space(&requester);
     let above = Above {
@@ -47,7 +50,8 @@ fn device(config: &DmatestConfig, translation: &Translation) -> std::io::Result<
     };
     let place = PciBus::device_type(config.bus.as_ref());
     let messages = translation.messages();
-    let device = Dmatest::new(&options, place, space, Arc::new(above), messages)?;
+    let device = Dmatest::new(&options, place, space, Arc::new(above), messages)
+        .map_err(|e| Error::host("start a thread for dmatest", e))?;
     if let Some(unit) = translation.unit()
         && config.ats
     {

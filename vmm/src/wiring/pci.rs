@@ -6,6 +6,7 @@ use super::iommu::Units;
 use crate::board::{Board, Reset};
 use crate::config::Config;
 use crate::error::Error;
+use crate::hotplug::Place;
 use crate::{layout, offer};
 use devices::pci::PciFunction;
 use devices::pci::express::DeviceType;
@@ -36,9 +37,19 @@ pub struct Topology {
 #[derive(Debug)]
 pub struct PciBus {
     root: Arc<PciRoot>,
-    ports: Vec<(String, Arc<RootPort>)>,
+    ports: Vec<Port>,
     topology: Topology,
     next_device: u8,
+    /// The devices on the root bus.
+    names: Vec<String>,
+}
+
+/// A root port, and what is behind it by name.
+#[derive(Debug)]
+struct Port {
+    id: String,
+    port: Arc<RootPort>,
+    device: Option<String>,
 }
 
 impl PciBus {
@@ -52,6 +63,7 @@ impl PciBus {
             ports: Vec::new(),
             topology: Topology::default(),
             next_device: 0,
+            names: Vec::new(),
         };
         let devfn = bus.next_devfn("the host bridge")?;
         bus.root
@@ -68,15 +80,18 @@ impl PciBus {
             bus.root
                 .add_port(devfn, Arc::clone(&function))
                 .map_err(|e| Error::Bug(e.to_string()))?;
-            bus.ports.push((port.id.clone(), function));
+            bus.ports.push(Port {
+                id: port.id.clone(),
+                port: function,
+                device: None,
+            });
             bus.topology.ports.push(devfn);
         }
         Ok(bus)
     }
 
     /// The root, with what is on it so far.
-    #[cfg(test)]
-    pub fn root(&self) -> &Arc<PciRoot> {
+    pub const fn root(&self) -> &Arc<PciRoot> {
         &self.root
     }
 
@@ -115,21 +130,47 @@ impl PciBus {
             let devfn = self.next_devfn(name)?;
             let added = self.root.add(devfn, function);
             added.map_err(|e| Error::Bug(e.to_string()))?;
+            self.names.push(name.to_owned());
             return Ok(Some(devfn));
         };
-        let Some((_, port)) = self.ports.iter().find(|(port, _)| port == id) else {
+        let Some(behind) = self.ports.iter_mut().find(|port| port.id == *id) else {
             return Err(Error::Config(format!(
                 "{name}: there is no root port {id:?}: add --root-port id={id}"
             )));
         };
-        if !port.devices().is_empty() {
+        if behind.device.is_some() {
             return Err(Error::Config(format!(
                 "{name}: the root port {id:?} has a device already: a port takes one"
             )));
         }
-        port.insert(0, function);
+        behind.port.insert(0, function);
+        behind.device = Some(name.to_owned());
         self.root.refresh();
         Ok(None)
+    }
+
+    /// The hotplug slots with what is in them so far.
+    #[must_use]
+    pub fn places(&self) -> Vec<Place> {
+        let slots = self.ports.iter().filter(|port| port.port.is_hotplug());
+        let places = slots.map(|slot| Place {
+            bus: slot.id.clone(),
+            port: Arc::clone(&slot.port),
+            device: slot.device.clone(),
+            release: None,
+        });
+        places.collect()
+    }
+
+    /// The names of ports, and of devices that are not in a hotplug slot.
+    #[must_use]
+    pub fn fixed_names(&self) -> Vec<String> {
+        let ports = self.ports.iter();
+        let fixed = ports.filter(|port| !port.port.is_hotplug());
+        let behind = fixed.filter_map(|port| port.device.clone());
+        let ports = self.ports.iter().map(|port| port.id.clone());
+        let root_bus = self.names.iter().cloned();
+        root_bus.chain(behind).chain(ports).collect()
     }
 
     /// Puts the root on the buses of the board, connects the interrupt pins and does what firmware does. The second value

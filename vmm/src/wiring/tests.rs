@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Where devices go, and that none gets around the unit.
 
+use super::iommu::Units;
 use super::pci::{PciBus, Windows};
-use super::testing::{PHYS_BITS, config, parts};
-use super::{dmatest, edu, virtio};
+use super::testing::{Kernel, PHYS_BITS, config, parts};
+use super::{dmatest, edu, hotplug, ioapic, virtio};
+use crate::cli;
 use crate::error::Error;
+use crate::hotplug::{Arrival, Made, Maker};
+use crate::interrupts::RouteTable;
+use devices::pci::PciFunction;
 use devices::pci::host_bridge::HostBridge;
 use iommu::address::Iova;
 use iommu::ids::{Requester, SourceId};
@@ -80,7 +85,11 @@ fn touch_by_dmatest(options: &[&str], blocked: bool, pasid: bool) -> u32 {
     }
     let slots = bus.root().slots();
     let (_, slot) = slots.iter().find(|(devfn, _)| *devfn == 0x08).unwrap();
-    let device = slot.function();
+    touch(&*slot.function(), pasid)
+}
+
+/// Lets a dmatest touch the page at 1 MiB; the command's status.
+fn touch(device: &dyn PciFunction, pasid: bool) -> u32 {
     device.config_write(0x04, &[0x06, 0]);
     device.config_write(0x11e, &[0x01, 0]);
     let mut command = [0; 40];
@@ -251,4 +260,78 @@ fn device_below_a_port_goes_through_the_unit_of_the_port_alone() {
     assert!(kernel.take_signals().is_empty());
     units.root().messages().send(&master(8), REMAPPABLE);
     assert_eq!(kernel.take_signals(), [REMAPPABLE]);
+}
+
+/// What comes behind the root port `p1` (00:01.0) of a machine with two units.
+fn make(units: &Arc<Units>, kernel: &Arc<Kernel>, option: &str) -> Result<Made, Error> {
+    let lines = ioapic::Wired::new(units, RouteTable::new(Arc::clone(kernel) as _)).lines();
+    let builder = hotplug::Builder::new(units, &Arc::new(lines));
+    builder.make(&Arrival {
+        device: &cli::device(option).unwrap(),
+        id: "late",
+        bus: "p1",
+        devfn: 0x08,
+    })
+}
+
+#[test]
+fn device_that_comes_is_behind_the_unit_of_its_port() {
+    let config = config(&["--root-port", "id=p1,hotplug", "--iommu", "units=2"]);
+    for (blocked, status) in [(0, 1), (1, 6)] {
+        let (kernel, _, units) = parts(&config);
+        let units = Arc::new(units);
+        let made = make(&units, &kernel, "dmatest").unwrap();
+        block_everything(units.units().nth(blocked).unwrap());
+        assert_eq!(touch(&*made.function, false), status, "unit {blocked}");
+    }
+}
+
+#[test]
+fn disk_that_comes_is_one_that_a_driver_finds() {
+    let config = config(&["--root-port", "id=p1,hotplug"]);
+    let (kernel, _, units) = parts(&config);
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(1 << 20).unwrap();
+    let option = format!("disk={}", image.path().display());
+    let made = make(&Arc::new(units), &kernel, &option).unwrap();
+    let read = |at: u16| {
+        let mut data = [0; 4];
+        made.function.config_read(at, &mut data);
+        u32::from_le_bytes(data)
+    };
+    assert_eq!((read(0x00), read(0x3c) >> 8 & 0xff), (0x1042_1af4, 1));
+    assert!(made.release.is_none());
+}
+
+#[test]
+fn disk_without_an_image_is_refused_with_its_path() {
+    let config = config(&["--root-port", "id=p1,hotplug"]);
+    let (kernel, _, units) = parts(&config);
+    let error = make(&Arc::new(units), &kernel, "disk=/no/such/image").unwrap_err();
+    assert!(error.to_string().contains("/no/such/image"), "{error}");
+}
+
+#[test]
+fn slots_are_the_hotplug_ports_and_other_names_are_fixed() {
+    let options = [
+        "--root-port",
+        "id=p1,hotplug",
+        "--root-port",
+        "id=p2",
+        "--root-port",
+        "id=p3,hotplug",
+        "--edu",
+        "--dmatest=bus=p2",
+        "--dmatest=bus=p3",
+    ];
+    let config = config(&options);
+    let (_, _, units) = parts(&config);
+    let mut bus = PciBus::new(&config, &units).unwrap();
+    edu::add(&config, &units, &mut bus).unwrap();
+    dmatest::add(&config, &units, &mut bus).unwrap();
+    let places = bus.places().into_iter();
+    let places: Vec<_> = places.map(|place| (place.bus, place.device)).collect();
+    let with = |bus: &str, device: Option<&str>| (bus.to_owned(), device.map(str::to_owned));
+    assert_eq!(places, [with("p1", None), with("p3", Some("dmatest1"))]);
+    assert_eq!(bus.fixed_names(), ["edu", "dmatest0", "p1", "p2", "p3"]);
 }

@@ -21,10 +21,7 @@ use std::sync::Arc;
 /// A file or a host resource of a device cannot be had, or the device has no place.
 pub fn add(config: &Config, units: &Units, bus: &mut PciBus) -> Result<(), Error> {
     let mut add = |name: &str, port: Option<&String>, device: Box<dyn VirtioDevice>| {
-        let translation = units.behind(port);
-        let space = translation.dma_space(&Arc::new(Requester::default()));
-        let place = PciBus::device_type(port);
-        let function = VirtioPci::new(device, place, space, translation.messages());
+        let function = function(units, port, device);
         bus.add(name, port, function).map(|_| ())
     };
     for (number, config) in config.disks.iter().enumerate() {
@@ -44,14 +41,34 @@ pub fn add(config: &Config, units: &Units, bus: &mut PciBus) -> Result<(), Error
     Ok(())
 }
 
-fn disk(config: &DiskConfig, name: &str) -> Result<Box<dyn VirtioDevice>, Error> {
+/// `device` on the bus of `port`, behind the unit that is for it.
+pub fn function(
+    units: &Units,
+    port: Option<&String>,
+    device: Box<dyn VirtioDevice>,
+) -> Arc<VirtioPci> {
+    let translation = units.behind(port);
+    let space = translation.dma_space(&Arc::new(Requester::default()));
+    let place = PciBus::device_type(port);
+    VirtioPci::new(device, place, space, translation.messages())
+}
+
+/// A disk.
+///
+/// # Errors
+/// The image cannot be had.
+pub fn disk(config: &DiskConfig, name: &str) -> Result<Box<dyn VirtioDevice>, Error> {
     let image = Image::open(&config.path, config.readonly, config.direct).map_err(refused)?;
     Ok(Box::new(
         Blk::new(image, name, config.queues).map_err(refused)?,
     ))
 }
 
-fn net(config: &NetConfig) -> Result<Box<dyn VirtioDevice>, Error> {
+/// A network card.
+///
+/// # Errors
+/// The interface cannot be had.
+pub fn net(config: &NetConfig) -> Result<Box<dyn VirtioDevice>, Error> {
     let mac = config.mac.unwrap_or_else(|| mac_of(&config.tap));
     let tap = tap::open(&config.tap)?;
     Ok(Box::new(Net::new(tap.into(), mac).map_err(refused)?))
