@@ -29,9 +29,10 @@ pub(crate) use roster::Roster;
 use crate::address::{Iova, IovaRange};
 use crate::capabilities::Capabilities;
 use crate::ids::{DomainId, Pasid, Requester, SourceId};
+use crate::memory::PhysMem;
 use crate::translate::paging::Stages;
 use crate::translate::rights::Rules;
-use crate::walk::range::RangeWalk;
+use crate::walk::range::{RangeWalk, Trace};
 use std::fmt;
 use std::sync::Arc;
 
@@ -417,5 +418,18 @@ impl GuestTables {
             Stages::Second(stage) => Some(RangeWalk::second_stage(stage, capabilities, range)),
             Stages::Nested(..) => None,
         }
+    }
+
+    /// The way of `iova` through them; `None` for nested tables, which are not walked.
+    #[must_use]
+    pub fn trace<M: PhysMem + ?Sized>(
+        &self,
+        memory: &M,
+        capabilities: &Capabilities,
+        iova: Iova,
+    ) -> Option<Trace> {
+        let range = IovaRange::new(iova, iova)?;
+        let walk = self.walk(capabilities, &range)?;
+        Some(walk.trace(memory, capabilities, iova))
     }
 }

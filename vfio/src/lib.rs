@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod device;
 pub mod diff;
+pub mod dump;
 pub mod error;
 pub mod hardware;
 pub mod iommufd;

@@ -31,6 +31,7 @@ mod carry_out;
 mod clock;
 mod cluster;
 mod content;
+mod dump;
 mod histogram;
 mod host;
 mod news;
@@ -47,6 +48,7 @@ mod worker;
 pub use budget::{Budget, Options};
 pub use clock::{Clock, SinceStart};
 pub use content::{Content, UnitId};
+pub use dump::Subject;
 pub use histogram::Histogram;
 pub use news::Listener;
 pub use range_set::RangeSet;
@@ -55,7 +57,7 @@ pub use report::{
     Tag,
 };
 pub use stats::{DeviceStats, Dropped, HostCalls, Refusals, Stats, TableStatus};
-pub use wanted::{INTERRUPT_WINDOW, Wanted};
+pub use wanted::{INTERRUPT_WINDOW, Left, Wanted, Why};
 
 use crate::backend::{Backend, Endpoint, TableId};
 use crate::ram::RamMap;

@@ -3,10 +3,13 @@
 
 use iommu::address::{Gpa, Iova, IovaRange};
 use iommu::request::Perms;
+use iommu::walk::range::Run as GuestRun;
+use std::fmt;
 use vm_memory::GuestAddress;
 
 /// What a device may do through a host mapping (`IOMMU_READ`, `IOMMU_WRITE`); a mapping without any right does not exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rights {
     /// Reads only.
     Read,
@@ -44,6 +47,16 @@ impl Rights {
     #[must_use]
     pub const fn share(self, other: Self) -> bool {
         self.read() && other.read() || self.write() && other.write()
+    }
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::ReadWrite => "read and write",
+        })
     }
 }
 
@@ -85,6 +98,16 @@ pub struct Run {
 }
 
 impl Run {
+    /// A run of a guest's tables, as hosts know it; `None` where there is nothing that a host could allow.
+    #[must_use]
+    pub fn of_guest(run: &GuestRun) -> Option<Self> {
+        Some(Self {
+            iova: IovaRange::new(run.iova, run.last())?,
+            gpa: run.gpa,
+            rights: Rights::of(run.perms)?,
+        })
+    }
+
     /// Bytes of the run.
     #[must_use]
     pub const fn len(&self) -> u64 {

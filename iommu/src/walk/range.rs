@@ -15,6 +15,9 @@ mod descent;
 mod format;
 #[cfg(test)]
 mod tests;
+mod trace;
+
+pub use trace::{End, Step, Trace};
 
 use crate::address::{Gpa, Iova, IovaRange};
 use crate::capabilities::Capabilities;
@@ -22,6 +25,7 @@ use crate::memory::PhysMem;
 use crate::request::{Access, Perms};
 use crate::translate::paging::Codes;
 use crate::translate::rights::{Claim, Rules};
+use crate::walk::PageRights;
 use crate::walk::first_stage::FirstStage;
 use crate::walk::second_stage::SecondStage;
 use descent::{Descent, Table};
@@ -203,6 +207,12 @@ impl RangeWalk {
         runs: &mut Vec<Run>,
     ) -> Progress {
         Descent::new(self, memory, capabilities, budget, runs).run()
+    }
+
+    /// What a request may do, if it may read or write.
+    fn perms(&self, rights: PageRights) -> Option<Perms> {
+        let perms = self.claim.rights(rights);
+        perms.filter(|perms| perms.read || perms.write)
     }
 
     /// What was done so far.

@@ -70,6 +70,14 @@ impl Tags {
         }
     }
 
+    /// The contents that a tag names.
+    pub fn of(&self, unit: UnitId, id: DomainId) -> impl Iterator<Item = Content> {
+        let named = self.tables.get(&(unit, id)).into_iter();
+        named
+            .flat_map(BTreeMap::keys)
+            .map(|tables| Content::Guest(*tables))
+    }
+
     /// The tags that name `tables`.
     pub fn naming(&self, tables: &GuestTables) -> impl Iterator<Item = (UnitId, DomainId)> {
         let named = self.tables.iter();

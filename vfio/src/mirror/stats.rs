@@ -6,6 +6,7 @@
 
 use super::content::Content;
 use super::histogram::Histogram;
+use super::wanted::Why;
 use crate::backend::{Endpoint, HostError, TableId};
 use iommu::address::Iova;
 use iommu::walk::range::{Skips, WalkCounts};
@@ -23,6 +24,18 @@ pub struct Dropped {
     pub aperture: u64,
     /// Finer than the host's smallest page. Refused.
     pub granularity: u64,
+}
+
+impl Dropped {
+    /// The counter for a reason.
+    pub(super) const fn of(&mut self, why: Why) -> &mut u64 {
+        match why {
+            Why::InterruptWindow => &mut self.interrupt_window,
+            Why::NothingThere => &mut self.nothing_there,
+            Why::Aperture => &mut self.aperture,
+            Why::Granularity => &mut self.granularity,
+        }
+    }
 }
 
 /// Calls of the host, refused ones included.

@@ -120,12 +120,12 @@ impl State {
         for Walked { range, runs, .. } in walked {
             table.lacks.forget(*range);
             let wanted = wanted(table, *range, runs, &self.ram);
-            for (refused, error) in wanted.refused {
+            for (refused, error) in wanted.refused() {
                 let what = "map what the guest maps";
                 self.host.refused(what, Some(id), error);
                 table.lacks.add(refused, error, self.host.now());
             }
-            let dropped = wanted.dropped;
+            let dropped = wanted.dropped();
             self.host
                 .count(Some(id), |stats| stats.add_dropped(&dropped));
             parts.push((*range, wanted.runs));

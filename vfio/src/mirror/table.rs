@@ -61,6 +61,16 @@ impl Lacks {
         self.refusals.back()
     }
 
+    /// Whether `iova` is lacking, and the refusal behind that; the latest of all where that one is forgotten.
+    pub fn refusal_of(&self, iova: Iova) -> Option<&Refusal> {
+        let lacking = self.retry.contains(iova) || self.refused.contains(iova);
+        let named = self.refusals.iter().rev();
+        let named = named
+            .into_iter()
+            .find(|refusal| refusal.range.contains(iova));
+        named.or_else(|| self.last()).filter(|_| lacking)
+    }
+
     /// `range` is about to be synchronised.
     pub fn forget(&mut self, range: IovaRange) {
         self.retry.remove(range);

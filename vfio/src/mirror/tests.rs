@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The mirror between guest tables in memory and a fake host.
 
+mod answers;
 mod arrival;
 mod budgets;
+mod dumps;
 mod following;
 mod guest;
 mod limits;

@@ -20,10 +20,43 @@ pub const INTERRUPT_WINDOW: (Iova, Iova) = (Iova(0xfee0_0000), Iova(0xfeef_ffff)
 pub struct Wanted {
     /// Runs, ascending.
     pub runs: Vec<Run>,
-    /// What the host cannot have.
-    pub refused: Vec<(IovaRange, HostError)>,
-    /// What was left out.
-    pub dropped: Dropped,
+    /// What of the guest's mappings was left out, in no particular order.
+    pub left: Vec<Left>,
+}
+
+/// A part of a guest mapping that the host does not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Its addresses.
+    pub iova: IovaRange,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a part of a guest mapping is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// At addresses of the interrupt window, where a request is no DMA.
+    InterruptWindow,
+    /// It leads where there is no RAM.
+    NothingThere,
+    /// At addresses that the host cannot map. The guest is told.
+    Aperture,
+    /// Finer than the host's smallest page. The guest is told.
+    Granularity,
+}
+
+impl Why {
+    /// The error that stands for it; `None` where a request would come to nothing on any machine, so that nobody is told.
+    #[must_use]
+    pub const fn refusal(self) -> Option<HostError> {
+        match self {
+            Self::InterruptWindow | Self::NothingThere => None,
+            Self::Aperture => Some(HostError::Aperture),
+            Self::Granularity => Some(HostError::Granularity),
+        }
+    }
 }
 
 impl Wanted {
@@ -38,13 +71,8 @@ impl Wanted {
             wanted: &mut wanted,
         };
         for run in guest {
-            let iova = IovaRange::new(run.iova, run.last());
-            if let (Some(rights), Some(iova)) = (Rights::of(run.perms), iova) {
-                filter.beside_window(&Run {
-                    iova,
-                    gpa: run.gpa,
-                    rights,
-                });
+            if let Some(run) = Run::of_guest(run) {
+                filter.beside_window(&run);
             }
         }
         wanted
@@ -72,12 +100,31 @@ impl Wanted {
         wanted
     }
 
+    /// What the host cannot have although the guest is entitled to it.
+    pub fn refused(&self) -> impl Iterator<Item = (IovaRange, HostError)> {
+        let refusal = |left: &Left| Some((left.iova, left.why.refusal()?));
+        self.left.iter().filter_map(refusal)
+    }
+
+    /// How much was left out, by the reason.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
+        let mut dropped = Dropped::default();
+        for left in &self.left {
+            *dropped.of(left.why) += 1;
+        }
+        dropped
+    }
+
     /// What of it lies in `range`.
     #[must_use]
     pub fn within(mut self, range: IovaRange) -> Self {
         self.runs = self.runs.iter().filter_map(|run| run.clip(range)).collect();
-        self.refused = (self.refused.iter())
-            .filter_map(|(refused, error)| Some((intersection(*refused, range)?, *error)))
+        self.left = (self.left.iter())
+            .filter_map(|left| {
+                let iova = intersection(left.iova, range)?;
+                Some(Left { iova, ..*left })
+            })
             .collect();
         self
     }
@@ -100,7 +147,9 @@ impl Filter<'_> {
             self.usable(run);
             return;
         };
-        self.wanted.dropped.interrupt_window += 1;
+        if let Some(inside) = intersection(run.iova, window) {
+            self.leave(inside, Why::InterruptWindow);
+        }
         let (before, after) = around(run.iova, window);
         for part in [before, after].into_iter().flatten() {
             if let Some(part) = run.clip(part) {
@@ -122,7 +171,7 @@ impl Filter<'_> {
             };
             let (before, after) = around(rest, inside);
             if let Some(before) = before {
-                self.refuse(before, HostError::Aperture);
+                self.leave(before, Why::Aperture);
             }
             if let Some(part) = run.clip(inside) {
                 self.backed(&part);
@@ -130,7 +179,7 @@ impl Filter<'_> {
             left = after;
         }
         if let Some(rest) = left {
-            self.refuse(rest, HostError::Aperture);
+            self.leave(rest, Why::Aperture);
         }
     }
 
@@ -142,7 +191,8 @@ impl Filter<'_> {
             at = Iova(at.0.wrapping_add(piece.len));
             match (piece.host, iova.and_then(|iova| run.clip(iova))) {
                 (Some(_), Some(part)) => self.coarse(&part, &piece),
-                _ => self.wanted.dropped.nothing_there += 1,
+                (None, Some(part)) => self.leave(part.iova, Why::NothingThere),
+                (_, None) => {}
             }
         }
     }
@@ -162,23 +212,19 @@ impl Filter<'_> {
             .filter(|_| even)
             .and_then(|start| IovaRange::from_len(start, whole));
         let Some(inside) = inside else {
-            self.refuse(run.iova, HostError::Granularity);
+            self.leave(run.iova, Why::Granularity);
             return;
         };
         let (before, after) = around(run.iova, inside);
         for part in [before, after].into_iter().flatten() {
-            self.refuse(part, HostError::Granularity);
+            self.leave(part, Why::Granularity);
         }
         self.wanted.runs.extend(run.clip(inside));
     }
 
-    fn refuse(&mut self, range: IovaRange, error: HostError) {
-        debug_assert!(bytes(range) != 0);
-        match error {
-            HostError::Granularity => self.wanted.dropped.granularity += 1,
-            _ => self.wanted.dropped.aperture += 1,
-        }
-        self.wanted.refused.push((range, error));
+    fn leave(&mut self, iova: IovaRange, why: Why) {
+        debug_assert!(bytes(iova) != 0);
+        self.wanted.left.push(Left { iova, why });
     }
 }
 

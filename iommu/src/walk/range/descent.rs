@@ -7,8 +7,8 @@ use crate::address::{Gpa, Iova, IovaRange};
 use crate::capabilities::Capabilities;
 use crate::memory::PhysMem;
 use crate::request::Perms;
+use crate::translate::INTERRUPT_RANGE;
 use crate::translate::rights::is_in_interrupt_range;
-use crate::translate::{INTERRUPT_RANGE, rights::Claim};
 use crate::walk::{LEVEL_BITS, PageRights, shift_of};
 use vm_memory::GuestAddress;
 
@@ -168,10 +168,10 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
                     tracing::trace!(iova = self.at, level, "walk: skip reserved bits");
                     self.pass(end);
                 }
-                Entry::Table(table, rights) if self.perms(rights).is_some() => {
+                Entry::Table(table, rights) if self.walk.perms(rights).is_some() => {
                     self.table(table, level - 1, rights)?;
                 }
-                Entry::Leaf(page) => match self.perms(page.rights()) {
+                Entry::Leaf(page) => match self.walk.perms(page.rights()) {
                     Some(_) if is_in_interrupt_range(page) => {
                         self.walk.counts.skips.interrupt_range += 1;
                         tracing::trace!(iova = self.at, level, "walk: skip the interrupt range");
@@ -184,14 +184,6 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
             }
         }
         Ok(())
-    }
-
-    /// What a request may do, if it may read or write.
-    fn perms(&self, rights: PageRights) -> Option<Perms> {
-        let claim: &Claim = &self.walk.claim;
-        claim
-            .rights(rights)
-            .filter(|perms| perms.read || perms.write)
     }
 
     fn forbidden(&mut self, end: u64, level: u32) {

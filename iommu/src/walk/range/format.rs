@@ -63,6 +63,20 @@ impl Format {
         }
     }
 
+    /// The bits that the present entry `value` of a table of `level` may not set.
+    pub(super) fn reserved(&self, capabilities: &Capabilities, value: u64, level: u32) -> u64 {
+        match self {
+            Self::First(_) => {
+                let leaf = level == 1 || FirstStageEntry::from_bits(value).page_size();
+                capabilities.first_stage_reserved().at(level, leaf)
+            }
+            Self::Second(_) => {
+                let leaf = level == 1 || SecondStageEntry::from_bits(value).page_size();
+                capabilities.second_stage_reserved().at(level, leaf)
+            }
+        }
+    }
+
     /// What the entry `value` of a table of `level` is, which was reached with the rights `above`.
     #[inline]
     pub(super) fn judge(

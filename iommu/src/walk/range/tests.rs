@@ -3,6 +3,7 @@
 
 mod hostile;
 mod properties;
+mod trace;
 
 use super::*;
 use crate::capabilities::{AddressWidth, LegacyOptions, ScalableOptions};

@@ -202,6 +202,12 @@ impl Guest {
         }
     }
 
+    /// Pages that are edited, by their numbers.
+    pub fn pages() -> impl Iterator<Item = u64> {
+        let regions = REGIONS.iter();
+        regions.flat_map(|region| SLOTS.map(|slot| region / PAGE + slot))
+    }
+
     pub fn tables(&self) -> BTreeMap<TableId, Pages> {
         let host = &self.rig.host;
         host.tables()

@@ -231,6 +231,12 @@ impl Rig {
         let _ = self.host.take_log();
     }
 
+    /// Tells that A goes through the tables at `root`, tagged 1, which must be refused in part or whole.
+    pub fn attach_refused(&self, root: u64) {
+        let answer = self.unit.apply(&[attachment(A, self.domain(1, root))]);
+        assert!(answer.results[0].is_err());
+    }
+
     /// Where a device's requests really go.
     pub fn table_of(&self, device: DeviceHandle) -> Option<TableId> {
         self.host.reaches(Endpoint {

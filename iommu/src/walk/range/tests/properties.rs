@@ -199,4 +199,16 @@ proptest! {
             prop_assert_eq!(runs, whole);
         }
     }
+    /// The way of an address leads where a request would be led.
+    #[test]
+    fn trace_of_an_address_ends_where_a_request_does(
+        words in words(),
+        kind in kind(),
+        at in address(),
+    ) {
+        let memory = load(&words);
+        let trace = kind.walk(&range(at, at)).trace(&memory, &capabilities(), Iova(at));
+        let found = trace.run(Iova(at)).map(|run| (run.gpa.0, run.perms));
+        prop_assert_eq!(found, kind.naive(&memory, at));
+    }
 }
