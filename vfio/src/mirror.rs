@@ -21,8 +21,9 @@
 //! the memory to somebody else. [`Mirror::still_reachable`] names such devices, so that the machine can stop them (bus
 //! mastering off); each batch tries again.
 //!
-//! One lock guards everything, over calls of the host too; the unit calls with none of its own held. Not here: first-stage and
-//! nested tables, which need a host that walks them itself; memory of other devices (peer to peer).
+//! One lock guards everything, over calls of the host too; the unit calls with none of its own held. First-stage
+//! tables are not copied but walked by the host (`nested`). Not here: two stages of the guest's, one on the other; memory of
+//! other devices (peer to peer).
 
 mod answer;
 mod batch;
@@ -34,6 +35,7 @@ mod content;
 mod dump;
 mod histogram;
 mod host;
+mod nested;
 mod news;
 mod place;
 mod range_set;
@@ -67,6 +69,7 @@ use host::Host;
 use iommu::capabilities::Capabilities;
 use iommu::follow::{Answer, Deferred, DeviceHandle, FollowEvent, Follower};
 use iommu::memory::PhysMem;
+use nested::Nested;
 use place::Member;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -98,6 +101,7 @@ struct State {
     units: BTreeMap<UnitId, Capabilities>,
     members: BTreeMap<Endpoint, Member>,
     tags: Tags,
+    nested: Nested,
     tables: BTreeMap<TableId, HostTable>,
     /// A table that serves nothing yet and that the host did not take back.
     spare: Option<TableId>,
@@ -133,6 +137,7 @@ impl Mirror {
             units: BTreeMap::new(),
             members: BTreeMap::new(),
             tags: Tags::default(),
+            nested: Nested::default(),
             tables: BTreeMap::new(),
             spare: None,
             contents: BTreeMap::new(),

@@ -78,6 +78,8 @@ pub enum Verdict {
     Different,
     /// Nothing goes through the host table.
     Blocked(BlockedBy),
+    /// The host's hardware walks the guest's own first-stage table at each miss; nothing is copied.
+    HostWalks,
     /// The guest blocks the device, or devices that share a host table disagree.
     DeviceBlocked,
     /// The host did not do with the device what the guest says.
@@ -108,7 +110,7 @@ pub struct Answer {
 #[must_use]
 pub fn explain(facts: &Facts<'_>, about: &str, iova: Iova) -> Answer {
     let says = match facts.content {
-        Content::Nothing => Says::default(),
+        Content::Nothing | Content::Nested(_) => Says::default(),
         Content::Identity => one_to_one(facts, iova),
         Content::Guest(tables) => Says::of(facts, &tables, iova),
     };
@@ -217,6 +219,9 @@ fn judge(
     if let Some(blocked) = facts.blocked {
         return Verdict::Blocked(blocked);
     }
+    if matches!(facts.content, Content::Nested(_)) {
+        return Verdict::HostWalks;
+    }
     let in_window = (INTERRUPT_WINDOW.0..=INTERRUPT_WINDOW.1).contains(&iova);
     match (guest, host) {
         (Some(guest), Some(host)) if guest == host && says.left.is_none() => Verdict::Mapped,
@@ -276,6 +281,11 @@ fn in_words(
              yet"
         ),
         Verdict::Blocked(blocked) => format!("nothing goes through its host table: {blocked}"),
+        Verdict::HostWalks => {
+            return format!(
+                "{iova} of {about}: the host walks the guest's own first-stage table, of which no copy is kept"
+            );
+        }
         Verdict::DeviceBlocked => {
             "the guest's context or PASID entry blocks it, or devices of one group disagree"
                 .to_owned()

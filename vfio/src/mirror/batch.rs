@@ -63,6 +63,13 @@ impl State {
             let dirty = self.dirty.entry(content).or_default();
             dirty.insert(invalidated.range);
         }
+        for table in self.nested.invalidate(unit, invalidated) {
+            let tables = self.tables_of(Content::Nested(table));
+            for id in &tables {
+                self.host.count_only(Some(*id), |stats| stats.events += 1);
+            }
+            named.extend(tables);
+        }
         named
     }
 
@@ -77,6 +84,7 @@ impl State {
             }
             self.sync(*content, ranges);
         }
+        self.flush();
         self.settle_troubled();
         let mut endpoints = std::mem::take(&mut self.touched);
         endpoints.extend(&self.restless);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What a host table shall hold, and by which tags the guest names it.
 
-use iommu::follow::{Attachment, GuestTables, Invalidated};
+use crate::nested::NestedTable;
+use iommu::follow::{Attachment, Domain, GuestTables, Invalidated};
 use iommu::ids::DomainId;
 use iommu::translate::paging::Stages;
 use std::collections::BTreeMap;
@@ -17,13 +18,15 @@ pub enum Content {
     Nothing,
     /// All guest RAM one to one.
     Identity,
-    /// What the guest's tables map.
+    /// What the guest's second-stage tables map.
     Guest(GuestTables),
+    /// Nothing of its own: the host walks the guest's first-stage table.
+    Nested(NestedTable),
 }
 
 impl Content {
-    /// What serves `attachment`; `None` for first-stage tables, whose changes software need not report, so that no copy of
-    /// them can be kept.
+    /// What copy serves `attachment`; `None` for first-stage tables, whose changes software need not report, so that no copy
+    /// of them can be kept.
     #[must_use]
     pub const fn of(attachment: Attachment) -> Option<Self> {
         match attachment {
@@ -37,7 +40,17 @@ impl Content {
     }
 }
 
-/// The tags that name tables now, each with how many endpoints use it so.
+/// The domain of an attachment whose tables are copied.
+const fn copied(attachment: Attachment) -> Option<Domain> {
+    match attachment {
+        Attachment::Domain(domain) if matches!(domain.tables.stages, Stages::Second(_)) => {
+            Some(domain)
+        }
+        _ => None,
+    }
+}
+
+/// The tags that name second-stage tables now, each with how many endpoints use it so.
 #[derive(Clone, Debug, Default)]
 pub struct Tags {
     tables: BTreeMap<(UnitId, DomainId), BTreeMap<GuestTables, u64>>,
@@ -46,7 +59,7 @@ pub struct Tags {
 impl Tags {
     /// An endpoint of `unit` goes by `attachment` from now on.
     pub fn add(&mut self, unit: UnitId, attachment: Attachment) {
-        if let Attachment::Domain(domain) = attachment {
+        if let Some(domain) = copied(attachment) {
             let named = self.tables.entry((unit, domain.id)).or_default();
             *named.entry(domain.tables).or_insert(0) += 1;
         }
@@ -54,7 +67,7 @@ impl Tags {
 
     /// An endpoint of `unit` no longer goes by `attachment`.
     pub fn remove(&mut self, unit: UnitId, attachment: Attachment) {
-        let Attachment::Domain(domain) = attachment else {
+        let Some(domain) = copied(attachment) else {
             return;
         };
         if let Some(named) = self.tables.get_mut(&(unit, domain.id)) {

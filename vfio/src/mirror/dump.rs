@@ -176,7 +176,7 @@ impl<'a> Look<'a> {
         let content = self.content;
         let tables = match &content {
             Content::Guest(tables) => Some(tables),
-            Content::Nothing | Content::Identity => None,
+            Content::Nothing | Content::Identity | Content::Nested(_) => None,
         };
         let (memory, capabilities) = (self.memory.clone(), self.capabilities);
         let mut holes = tables.map(|tables| Holes {
@@ -260,7 +260,7 @@ impl<'a> Look<'a> {
                 let runs = wanted.runs.clone();
                 (wanted, runs)
             }
-            Content::Nothing => (Wanted::default(), Vec::new()),
+            Content::Nothing | Content::Nested(_) => (Wanted::default(), Vec::new()),
         };
         collector.add(range, &guest, wanted, &held)
     }

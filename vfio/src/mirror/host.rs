@@ -4,6 +4,7 @@
 use super::clock::{Clock, SinceStart};
 use super::stats::{DeviceStats, HostCalls, Stats};
 use crate::backend::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use crate::nested::{Flush, NestedTable};
 use crate::ram::HostVa;
 use crate::run::Run;
 use iommu::address::IovaRange;
@@ -154,6 +155,29 @@ impl Host {
             on,
             |host| host.create_table(),
         )
+    }
+
+    pub fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
+        self.call(
+            "make a nested host table",
+            |calls| &mut calls.create,
+            On::default(),
+            |host| host.create_nested(table),
+        )
+    }
+
+    pub fn invalidate(&mut self, table: TableId, flushes: &[Flush]) -> Result<(), HostError> {
+        let on = On::table(table);
+        self.patiently(
+            "invalidate a nested host table",
+            |calls| &mut calls.invalidate,
+            on,
+            |host| host.invalidate(table, flushes),
+        )
+    }
+
+    pub fn page_requests(&self, device: DeviceHandle) -> bool {
+        self.backend.page_requests(device)
     }
 
     pub fn destroy_table(&mut self, table: TableId) -> Result<(), HostError> {

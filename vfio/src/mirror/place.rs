@@ -7,6 +7,7 @@
 
 use super::State;
 use super::content::{Content, UnitId};
+use super::nested::NestedTag;
 use super::table::{HostTable, Trouble};
 use crate::backend::{Endpoint, HostError, Limits, TableId};
 use iommu::address::IovaRange;
@@ -21,6 +22,8 @@ pub struct Member {
     pub unit: UnitId,
     /// What the guest says.
     pub wants: Attachment,
+    /// How that names a table of the guest's own that the host is to walk, if it does.
+    pub nested: Option<NestedTag>,
     /// The table that serves that, if there is one.
     pub table: Option<TableId>,
     /// The table that its requests go through; `None` when they are blocked.
@@ -35,20 +38,25 @@ impl State {
     /// Notes what the guest says of an endpoint.
     pub fn want(&mut self, unit: UnitId, endpoint: Endpoint, wants: Attachment) {
         let place = self.host.fixed_table(endpoint.device);
+        let nested = self.nested_tag(endpoint, wants);
         let member = self.members.entry(endpoint).or_insert(Member {
             unit,
             wants: Attachment::Blocked,
+            nested: None,
             table: None,
             place: place.filter(|_| endpoint.pasid.is_none()),
             refused: None,
             gone: false,
         });
         self.tags.remove(member.unit, member.wants);
+        self.nested.remove(member.unit, member.nested);
         member.unit = unit;
         member.wants = wants;
+        member.nested = nested;
         member.refused = None;
         member.gone = false;
         self.tags.add(unit, wants);
+        self.nested.add(unit, nested);
         self.touched.insert(endpoint);
     }
 
@@ -83,7 +91,8 @@ impl State {
         let Some(member) = self.members.get(&endpoint).copied() else {
             return;
         };
-        let table = match Content::of(member.wants) {
+        let nested = member.nested.map(|tag| Content::Nested(tag.table));
+        let table = match nested.or_else(|| Content::of(member.wants)) {
             Some(Content::Nothing) => Ok(None),
             Some(content) => self.table_for(content, member.unit).map(Some),
             None => Err(HostError::Unsupported),
@@ -118,6 +127,9 @@ impl State {
             return Ok(*id);
         }
         let capabilities = self.capabilities_of(unit)?;
+        if let Content::Nested(nested) = content {
+            return self.new_nested(nested, capabilities);
+        }
         let (id, limits) = self.new_table()?;
         let joining = self.host.features().can_cut;
         let table = HostTable::new(id, content, capabilities, limits, joining);
@@ -219,25 +231,46 @@ impl State {
             return;
         }
         let (place, refused) = match target {
-            Some(table) => match self.host.attach(endpoint, table) {
-                Ok(()) => {
-                    self.restless.remove(&endpoint);
-                    self.read_limits(table);
-                    (Some(table), None)
+            Some(table) => {
+                let (place, refused) = self.move_to(endpoint, member.place, table);
+                if returning && refused.is_some() {
+                    self.returning.insert(endpoint);
                 }
-                // What the host remembers of the endpoint must go before anything can be attached again.
-                Err(error) => {
-                    if returning {
-                        self.returning.insert(endpoint);
-                    }
-                    (self.detach(endpoint, member.place), Some(error))
-                }
-            },
+                (place, refused)
+            }
             None => (self.detach(endpoint, member.place), member.refused),
         };
         if let Some(member) = self.members.get_mut(&endpoint) {
             member.place = place;
             member.refused = refused;
+        }
+    }
+
+    /// Attaches an endpoint to `to`, in place of `from`. Returns where it is then, and why it is not there.
+    fn move_to(
+        &mut self,
+        endpoint: Endpoint,
+        from: Option<TableId>,
+        to: TableId,
+    ) -> (Option<TableId>, Option<HostError>) {
+        let mut left = from;
+        if let Some(before) = from {
+            self.host.count(Some(to), |stats| stats.replaced += 1);
+            if self.must_detach_first(endpoint, before, to) {
+                left = self.detach(endpoint, from);
+                if left.is_some() {
+                    return (left, Some(HostError::Busy));
+                }
+            }
+        }
+        match self.host.attach(endpoint, to) {
+            Ok(()) => {
+                self.restless.remove(&endpoint);
+                self.read_limits(to);
+                (Some(to), None)
+            }
+            // What the host remembers of the endpoint must go before anything can be attached again.
+            Err(error) => (self.detach(endpoint, left), Some(error)),
         }
     }
 
@@ -284,6 +317,7 @@ impl State {
     /// A table may be able to hold less since a device joined.
     fn read_limits(&mut self, id: TableId) {
         if let Some(table) = self.tables.get_mut(&id)
+            && !matches!(table.content, Content::Nested(_))
             && let Ok(limits) = self.host.limits(id)
         {
             table.limits = limits;

@@ -15,7 +15,10 @@ impl State {
 
     pub fn add_table(&mut self, mut table: HostTable) {
         self.host.begin_counting(table.id);
-        let left = self.host.entries_left(table.id);
+        let left = match table.content {
+            Content::Nested(_) => None,
+            _ => self.host.entries_left(table.id),
+        };
         table.entry_limit = left.map(|left| left + table.ledger.len() as u64);
         self.contents
             .entry(table.content)

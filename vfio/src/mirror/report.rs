@@ -9,8 +9,10 @@ use super::{Mirror, State};
 use crate::backend::{Endpoint, HostError, TableId};
 use iommu::address::Iova;
 use iommu::follow::Attachment;
+use iommu::ids::DomainId;
 use iommu::translate::paging::Stages;
 use serde::ser::{Serialize, Serializer};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// An address, written in hexadecimal digits.
@@ -63,7 +65,22 @@ pub enum Holds {
         /// Bits of the addresses that go in.
         width: u32,
     },
-    /// First-stage or nested tables, which a mirror cannot hold.
+    /// Nothing: the host walks a first-stage table of the guest.
+    FirstStage {
+        /// Guest-physical address of the top table.
+        root: Address,
+        /// Bits of the addresses that go in.
+        width: u32,
+        /// Supervisor requests are allowed (SRE).
+        supervisor: bool,
+        /// They need the right to write (WPE).
+        write_protect: bool,
+        /// Entries have an extended accessed bit (EAFE).
+        extended_accessed: bool,
+        /// Page requests reach the guest.
+        page_requests: bool,
+    },
+    /// Tables that a mirror cannot hold.
     Other,
 }
 
@@ -72,6 +89,14 @@ impl From<Content> for Holds {
         match content {
             Content::Nothing => Self::Nothing,
             Content::Identity => Self::Identity,
+            Content::Nested(nested) => Self::FirstStage {
+                root: Address(nested.table.0),
+                width: nested.width,
+                supervisor: nested.supervisor,
+                write_protect: nested.write_protect,
+                extended_accessed: nested.extended_accessed,
+                page_requests: nested.page_requests,
+            },
             Content::Guest(tables) => match tables.stages {
                 Stages::Second(stage) => Self::SecondStage {
                     root: Address(stage.table.0),
@@ -97,6 +122,9 @@ impl fmt::Display for Holds {
                 f,
                 "second-stage tables at {root}, {levels} levels, {width} bits"
             ),
+            Self::FirstStage { root, width, .. } => {
+                write!(f, "the guest's first-stage table at {root}, {width} bits")
+            }
             Self::Other => f.write_str("tables that are not copied"),
         }
     }
@@ -274,15 +302,13 @@ impl State {
     }
 
     fn tags_of(&self, content: Content) -> Vec<Tag> {
-        let Content::Guest(tables) = content else {
-            return Vec::new();
+        let tags: BTreeSet<(UnitId, DomainId)> = match content {
+            Content::Guest(tables) => self.tags.naming(&tables).collect(),
+            Content::Nested(table) => self.nested.naming(&table).collect(),
+            Content::Nothing | Content::Identity => BTreeSet::new(),
         };
-        let tags = self.tags.naming(&tables);
-        tags.map(|(UnitId(unit), domain)| Tag {
-            unit,
-            domain: domain.0,
-        })
-        .collect()
+        let tag = |(UnitId(unit), DomainId(domain))| Tag { unit, domain };
+        tags.into_iter().map(tag).collect()
     }
 
     fn endpoint_reports(&self) -> Vec<EndpointReport> {

@@ -57,6 +57,8 @@ pub struct HostCalls {
     pub cut: u64,
     /// Tables emptied.
     pub unmap_all: u64,
+    /// Nested tables invalidated.
+    pub invalidate: u64,
     /// Endpoints attached.
     pub attach: u64,
     /// Endpoints detached.
@@ -72,6 +74,7 @@ impl HostCalls {
             + self.create
             + self.destroy
             + self.mapping()
+            + self.invalidate
             + self.attach
             + self.detach
     }
@@ -117,6 +120,10 @@ pub struct Stats {
     pub compactions: u64,
     /// Domains blocked because their tables cost too much.
     pub over_budget: u64,
+    /// Endpoints that were blocked for a moment because one table took the place of another: replacing has a gap.
+    pub replaced: u64,
+    /// Ranges invalidated of nested tables.
+    pub flushed: u64,
     /// Tables put out of use because the host did not remove what it was told to.
     pub quarantines: u64,
 }

@@ -11,6 +11,7 @@ use super::table::{HostTable, Trouble};
 use super::wanted::Wanted;
 use crate::backend::TableId;
 use crate::diff::{Plan, plan};
+use crate::nested::Flush;
 use crate::ram::RamMap;
 use crate::run::Run;
 use iommu::address::{Iova, IovaRange};
@@ -51,7 +52,9 @@ impl State {
                 Ok(walked) => walked,
                 Err(OverBudget) => return self.over_budget(content),
             },
-            Content::Nothing | Content::Identity => dirty.iter().map(Walked::nothing).collect(),
+            Content::Nothing | Content::Identity | Content::Nested(_) => {
+                dirty.iter().map(Walked::nothing).collect()
+            }
         };
         let leaves = walked.iter().map(|walked| walked.counts.leaves).sum();
         for id in tables {
@@ -166,7 +169,11 @@ impl State {
         let Some(table) = self.tables.get_mut(&id) else {
             return true;
         };
-        if self.host.unmap_all(id).is_err() {
+        let emptied = match table.content {
+            Content::Nested(_) => self.host.invalidate(id, &[Flush::ALL]),
+            _ => self.host.unmap_all(id),
+        };
+        if emptied.is_err() {
             return false;
         }
         table.ledger.clear();
@@ -189,7 +196,7 @@ impl Walked {
 /// What `table` shall hold in `range`.
 fn wanted(table: &HostTable, range: IovaRange, walked: &[GuestRun], ram: &RamMap) -> Wanted {
     match table.content {
-        Content::Nothing => Wanted::default(),
+        Content::Nothing | Content::Nested(_) => Wanted::default(),
         Content::Guest(_) => Wanted::of(walked, &table.limits, ram),
         Content::Identity => Wanted::identity(&table.limits, ram).within(range),
     }
