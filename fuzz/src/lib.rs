@@ -6,6 +6,8 @@
 //! device read memory only so often.
 #![forbid(unsafe_code)]
 
+pub mod following;
+
 mod machine;
 mod memory;
 mod operation;

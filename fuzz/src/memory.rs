@@ -36,6 +36,14 @@ impl Memory {
         self.words[index].store(value, Ordering::Relaxed);
     }
 
+    /// The word with this number, or 0 where there is none.
+    pub fn get(&self, word: u64) -> u64 {
+        let index = usize::try_from(word).unwrap_or(usize::MAX);
+        self.words
+            .get(index)
+            .map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
     /// All words.
     pub fn snapshot(&self) -> Vec<u64> {
         self.words
