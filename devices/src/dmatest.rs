@@ -26,6 +26,7 @@ use crate::pci::express::DeviceType;
 use crate::pci::function::{Function, FunctionBuilder};
 use crate::pci::msix::MsixLayout;
 use crate::pci::{BarWindow, PciFunction};
+use crate::rest::Rest;
 use atc::Atc;
 use capabilities::Capabilities;
 use command::BUFFER_BYTES;
@@ -80,6 +81,7 @@ struct Shared {
     upstream: Arc<dyn Upstream>,
     registers: Mutex<Registers>,
     changed: Condvar,
+    rest: Rest,
     atc: Mutex<Atc>,
     buffer: Mutex<Vec<u8>>,
 }
@@ -117,6 +119,7 @@ impl Dmatest {
             upstream,
             registers: Mutex::default(),
             changed: Condvar::new(),
+            rest: Rest::default(),
             atc: Mutex::default(),
             buffer: Mutex::new(vec![0; BUFFER_BYTES]),
         });
@@ -155,6 +158,7 @@ fn builder(place: DeviceType) -> FunctionBuilder {
 impl Drop for Dmatest {
     fn drop(&mut self) {
         self.shared.lock().quit = true;
+        self.shared.rest.open();
         self.shared.changed.notify_all();
         if let Some(worker) = self.worker.take() {
             // The thread's panic has been reported; there is nothing to add.
@@ -210,6 +214,7 @@ impl Shared {
             if let Some(vector) = command::interrupt(&slot)
                 && !cancelled
             {
+                let _work = self.rest.work();
                 self.function.signal(vector);
             }
         }
@@ -325,6 +330,14 @@ impl PciFunction for Dmatest {
     }
 
     fn connect_intx(&self, _gsi: u8, _line: Arc<dyn IrqLine>) {}
+
+    fn pause(&self) {
+        self.shared.rest.close();
+    }
+
+    fn resume(&self) {
+        self.shared.rest.open();
+    }
 
     fn reset(&self) {
         let shared = &self.shared;

@@ -15,6 +15,7 @@ use crate::pci::bar::BarKind;
 use crate::pci::config::Identity;
 use crate::pci::function::{Function, FunctionBuilder, InterruptMode, IntxPin};
 use crate::pci::{BarWindow, PciFunction};
+use crate::rest::Rest;
 use iommu::address::Iova;
 use iommu::dma::DmaSpace;
 use iommu::ids::Requester;
@@ -35,6 +36,7 @@ struct Shared {
     dma_mask: u64,
     registers: Mutex<Registers>,
     changed: Condvar,
+    rest: Rest,
 }
 
 /// The device.
@@ -76,6 +78,7 @@ impl Edu {
             dma_mask,
             registers: Mutex::default(),
             changed: Condvar::new(),
+            rest: Rest::default(),
         });
         let theirs = Arc::clone(&shared);
         let worker = thread::Builder::new()
@@ -91,6 +94,7 @@ impl Edu {
 impl Drop for Edu {
     fn drop(&mut self) {
         self.shared.lock().quit = true;
+        self.shared.rest.open();
         self.shared.changed.notify_all();
         if let Some(worker) = self.worker.take() {
             // The thread's panic has been reported; there is nothing to add.
@@ -123,6 +127,7 @@ impl Shared {
             let Some(job) = registers.job() else { continue };
             registers.working = true;
             drop(registers);
+            let _work = self.rest.work();
             let event = match job {
                 Job::Transfer(transfer) => {
                     self.transfer(transfer, &mut buffer);
@@ -242,6 +247,14 @@ impl PciFunction for Edu {
 
     fn connect_intx(&self, _gsi: u8, line: Arc<dyn IrqLine>) {
         self.shared.function.connect_intx(line);
+    }
+
+    fn pause(&self) {
+        self.shared.rest.close();
+    }
+
+    fn resume(&self) {
+        self.shared.rest.open();
     }
 
     fn reset(&self) {

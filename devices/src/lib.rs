@@ -17,6 +17,7 @@ pub mod irq;
 pub mod pci;
 pub mod power;
 pub mod pvpanic;
+pub mod rest;
 pub mod rtc;
 pub mod serial;
 #[cfg(test)]

@@ -63,6 +63,13 @@ pub trait PciFunction: fmt::Debug + Send + Sync {
     /// (The firmware writes the interrupt-line register.) A function without a pin ignores it.
     fn connect_intx(&self, gsi: u8, line: Arc<dyn IrqLine>);
 
-    /// Back to the state after power-on, configuration space included. Returns when no DMA of the function is under way.
+    /// When this returns, no DMA of the function is under way, and none begins until [`Self::resume`]. Its registers are not
+    /// touched meanwhile. A function that does nothing by itself has nothing to do.
+    fn pause(&self) {}
+
+    /// Goes on where it was. Called without a pause, too.
+    fn resume(&self) {}
+
+    /// Back to the state after power-on, configuration space included. Never while paused. Returns when no DMA of the function is under way.
     fn reset(&self);
 }

@@ -199,6 +199,8 @@ impl Machine {
     /// A processor does not come back; the devices are stopped all the same.
     pub fn stop(&mut self) -> Result<(), Error> {
         let joined = self.vcpus.join();
+        // What is under way must come to an end.
+        self.resume_devices();
         for part in &self.board.resets {
             part.stop();
         }

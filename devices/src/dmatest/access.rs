@@ -2,7 +2,8 @@
 //! One access to memory, within one page: untranslated, or translated by the device's cache, translation requests and page
 //! requests.
 //!
-//! Each access is one DMA section. A page request is sent and awaited between sections.
+//! Each access is one DMA section. A page request is sent and awaited between sections. A machine that is paused stops the device
+//! before a section or a page request, not while an answer is awaited.
 
 use super::Shared;
 use super::atc::Key;
@@ -44,6 +45,7 @@ impl Shared {
         }
         for asked in 0..=MAX_PAGE_REQUESTS {
             {
+                let work = self.rest.work();
                 // Cache and registers are looked at within the section: whoever changes either then waits for sections.
                 let section = self.spaces.plain().section();
                 route.check(&self.allowed())?;
@@ -58,6 +60,7 @@ impl Shared {
                     }
                     Found::UntranslatedOnly => {
                         drop(section);
+                        drop(work);
                         return self.untranslated(route, address, act);
                     }
                     Found::NoRight => {}
@@ -78,6 +81,7 @@ impl Shared {
             privileged: route.privileged,
         };
         let space = self.spaces.get(route.pasid).ok_or(Status::Blocked)?;
+        let _work = self.rest.work();
         let section = space.section();
         route.check(&self.allowed())?;
         act(&section, address, attributes).map_err(status)
@@ -135,6 +139,7 @@ impl Shared {
         if self.has_failed() {
             return Err(Status::PageFailure);
         }
+        let work = self.rest.work();
         let group = self.lock().ask(route.pasid);
         self.update_stopped();
         let outcome = self.upstream.page_request(&PageRequest {
@@ -148,6 +153,7 @@ impl Shared {
             last: true,
             group,
         });
+        drop(work);
         let answer = match outcome {
             PageRequestOutcome::Answered(code) => {
                 self.lock().end_wait();

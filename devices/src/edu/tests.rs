@@ -301,3 +301,25 @@ fn bus_master_off_waits_for_the_dma_under_way() {
         done.recv().unwrap();
     });
 }
+
+#[test]
+fn paused_transfer_moves_its_bytes_when_the_device_goes_on() {
+    let rig = rig();
+    rig.ram.write_slice(b"edu!", GuestAddress(0x1000)).unwrap();
+    rig.transfer(0x1000, 0x4_0000, 4, 1);
+    for _ in 0..20 {
+        rig.ram.write_slice(&[0; 4], GuestAddress(0x2000)).unwrap();
+        rig.edu.pause();
+        rig.write64(0x80, 0x4_0000);
+        rig.write64(0x88, 0x2000);
+        rig.write64(0x90, 4);
+        rig.write(0x98, 3);
+        thread::yield_now();
+        assert_eq!((rig.ram(0x2000), rig.read(0x98) & 1), ([0; 4], 1));
+        rig.edu.resume();
+        rig.wait_for(0x98, 1, 0);
+        assert_eq!(&rig.ram(0x2000), b"edu!");
+    }
+    rig.edu.pause();
+    // Dropping the device, paused as it is, must not wait for ever.
+}

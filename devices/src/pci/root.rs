@@ -186,6 +186,33 @@ impl PciRoot {
         self.refresh();
     }
 
+    /// Has every device stop where it is: when this returns, no DMA is under way. The guest does not run until
+    /// [`Self::resume`].
+    pub fn pause(&self) {
+        for function in self.every_function() {
+            function.pause();
+        }
+    }
+
+    /// Has every device go on.
+    pub fn resume(&self) {
+        for function in self.every_function() {
+            function.resume();
+        }
+    }
+
+    /// Functions on bus 0 and below the ports, whether the guest reaches them or not.
+    fn every_function(&self) -> Vec<Arc<dyn PciFunction>> {
+        let mut functions = Vec::new();
+        for (_, slot) in self.slots() {
+            functions.push(slot.function());
+            if let RootSlot::Port(port) = slot {
+                functions.extend(port.devices().into_iter().map(|(_, device)| device));
+            }
+        }
+        functions
+    }
+
     /// Reads configuration space. `data` holds all-ones at entry, and keeps them where no function is.
     pub fn config_read(&self, source: SourceId, at: u16, data: &mut [u8]) {
         let Some(target) = self.target(source) else {

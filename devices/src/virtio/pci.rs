@@ -294,6 +294,16 @@ impl PciFunction for VirtioPci {
         self.shared.function.connect_intx(line);
     }
 
+    fn pause(&self) {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().flatten().for_each(Worker::pause);
+    }
+
+    fn resume(&self) {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().flatten().for_each(Worker::resume);
+    }
+
     fn reset(&self) {
         let mut registers = self.registers();
         self.reset_device(&mut registers);

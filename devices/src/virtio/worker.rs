@@ -7,6 +7,7 @@
 use super::log_limit::LogLimit;
 use super::ring::{Ring, RingError};
 use super::{Notifier, QueueHandler, Wait};
+use crate::rest::Rest;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,6 +48,7 @@ impl AsFd for Kick {
 pub struct Worker {
     kick: Kick,
     stop: Arc<AtomicBool>,
+    rest: Arc<Rest>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -63,10 +65,12 @@ impl Worker {
     ) -> io::Result<Self> {
         let kick = Kick::new()?;
         let stop = Arc::new(AtomicBool::new(false));
+        let rest = Arc::<Rest>::default();
         let shift = Shift {
             name: format!("{name}-q{}", ring.index()),
             kick: kick.clone(),
             stop: Arc::clone(&stop),
+            rest: Arc::clone(&rest),
             queue: ring.index(),
             notifier,
         };
@@ -76,6 +80,7 @@ impl Worker {
         Ok(Self {
             kick,
             stop,
+            rest,
             thread: Some(thread),
         })
     }
@@ -86,9 +91,20 @@ impl Worker {
         &self.kick
     }
 
+    /// Has the worker stop between two looks at its ring; when this returns, it touches no memory until [`Self::resume`].
+    pub fn pause(&self) {
+        self.rest.close();
+    }
+
+    /// Has the worker go on with its ring.
+    pub fn resume(&self) {
+        self.rest.open();
+    }
+
     /// Asks the worker to end without waiting for it, so that several can end at once.
     pub fn begin_stop(&self) {
         self.stop.store(true, Ordering::Release);
+        self.rest.open();
         self.kick.wake();
     }
 }
@@ -111,6 +127,7 @@ struct Shift {
     name: String,
     kick: Kick,
     stop: Arc<AtomicBool>,
+    rest: Arc<Rest>,
     queue: u16,
     notifier: Arc<dyn Notifier>,
 }
@@ -131,23 +148,31 @@ impl Shift {
     }
 
     fn run(&self, ring: &mut Ring, handler: &mut dyn QueueHandler) -> Result<(), RingError> {
-        while !self.is_stopped() {
+        let mut notified = false;
+        loop {
+            let work = self.rest.work();
+            // The ring of a device that is being reset may be mapped no longer.
+            if self.is_stopped() {
+                return Ok(());
+            }
+            if std::mem::take(&mut notified) {
+                ring.set_notifications(false)?;
+            }
             match handler.process(ring)? {
                 Wait::Nothing => {}
                 Wait::Chains => {
                     if !ring.set_notifications(true)? {
+                        drop(work);
                         self.wait(None);
-                        // The ring of a device that is being reset may be mapped no longer.
-                        if self.is_stopped() {
-                            break;
-                        }
-                        ring.set_notifications(false)?;
+                        notified = true;
                     }
                 }
-                Wait::Source => self.wait(handler.source()),
+                Wait::Source => {
+                    drop(work);
+                    self.wait(handler.source());
+                }
             }
         }
-        Ok(())
     }
 
     fn is_stopped(&self) -> bool {

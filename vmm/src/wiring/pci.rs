@@ -273,6 +273,14 @@ impl Windows {
 pub struct StopDevices(pub Arc<PciRoot>);
 
 impl Reset for StopDevices {
+    fn pause(&self) {
+        self.0.pause();
+    }
+
+    fn resume(&self) {
+        self.0.resume();
+    }
+
     fn reset(&self) -> Result<(), Error> {
         self.0.reset();
         Ok(())

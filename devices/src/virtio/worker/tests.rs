@@ -53,6 +53,40 @@ fn worker_with_a_blocked_ring_reports_once_and_stops() {
     assert_eq!(guest.unit.faults().len(), 1);
 }
 
+#[test]
+fn paused_worker_serves_what_came_meanwhile_when_it_goes_on() {
+    let guest = Guest::translated();
+    let notifier = Arc::<RecordingNotifier>::default();
+    let mut queue = RawQueue::new(&guest, QUEUE);
+    let ring = guest.ring(&queue, 0, &notifier);
+    let worker = Worker::spawn("echo", ring, Box::new(Echo), notifier.clone()).unwrap();
+    for round in 1..=20 {
+        worker.pause();
+        queue.submit(&[(BUFFER, 8, true)]);
+        worker.kick().wake();
+        std::thread::yield_now();
+        assert_eq!(
+            notifier.signals(),
+            round - 1,
+            "it works although it is paused"
+        );
+        worker.resume();
+        notifier.wait(|signals, _| signals == round);
+    }
+}
+
+#[test]
+fn paused_worker_ends_when_dropped() {
+    let guest = Guest::translated();
+    let notifier = Arc::<RecordingNotifier>::default();
+    let queue = RawQueue::new(&guest, QUEUE);
+    let ring = guest.ring(&queue, 0, &notifier);
+    let worker = Worker::spawn("echo", ring, Box::new(Echo), notifier.clone()).unwrap();
+    worker.pause();
+    drop(worker);
+    assert_eq!(Arc::strong_count(&notifier), 1);
+}
+
 #[derive(Debug)]
 struct Bug;
 
