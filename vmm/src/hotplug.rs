@@ -28,6 +28,7 @@ use bell::Bell;
 use devices::pci::PciFunction;
 use devices::pci::root::PciRoot;
 use devices::pci::root_port::SlotView;
+use iommu::ids::SourceId;
 use place::{Device, Leaving, Places};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -96,6 +97,9 @@ impl Hotplug {
             deadline.map(|deadline| deadline.saturating_sub(self.now()))
         };
         while self.bell.wait(time_left(deadline)) {
+            for id in self.bell.take_wanted() {
+                self.give_back(&id);
+            }
             deadline = self.look(self.now());
         }
     }
@@ -162,6 +166,8 @@ impl Hotplug {
         let port = self.places().port(index);
         let functions = self.root.unplug(&port);
         for function in &functions {
+            // In a machine that is paused it would never come to an end.
+            function.resume();
             function.reset();
         }
         drop(functions);
@@ -216,9 +222,14 @@ impl Hotplug {
         Ok(Removal::Done)
     }
 
-    /// The host wants the device `id` back: the guest is asked to let it go. Asking again while the guest is at it does
-    /// nothing.
-    pub fn give_back(&self, id: &str) {
+    /// The host wants the device `id` back: the guest is asked to let it go, by the thread, so that nobody waits here. A
+    /// device that is not in a slot stays.
+    pub fn want_back(&self, id: &str) {
+        self.bell.want_back(id);
+    }
+
+    /// Asks for the device `id` on behalf of the host. Asking again while the guest is at it does nothing.
+    fn give_back(&self, id: &str) {
         let _work = self.work();
         let what = format!("give {id} back to the host");
         let found = self.places().find(id, &what);
@@ -256,6 +267,7 @@ impl Hotplug {
             id: &id,
             bus: &bus,
             devfn,
+            source: SourceId::new(port.forwarding().secondary, 0),
         };
         let made = self
             .maker

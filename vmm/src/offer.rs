@@ -12,8 +12,10 @@ use iommu::capabilities::{
     self, Capabilities, CapabilityError, LegacyOptions, PasidBits, ScalableOptions,
 };
 
+mod arrival;
 mod passthrough;
 
+pub use arrival::{check_arrival, leave_room};
 pub use passthrough::{HostOffer, narrow};
 
 /// Checks that the units can be had, before anything of the host is touched.

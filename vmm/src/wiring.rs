@@ -18,6 +18,7 @@ mod virtio;
 
 use crate::board::Board;
 use crate::error::Error;
+use crate::host_files::HostFiles;
 use crate::interrupts::{LocalApics, Processors, RouteTable};
 use crate::offer;
 use devices::bus::BusError;
@@ -31,6 +32,8 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
     let mut taken = vfio::take_over(board)?;
     if let Some(taken) = &mut taken {
         board.config = Arc::new(offer::narrow(&board.config, &taken.offer()?)?);
+    } else {
+        board.config = Arc::new(offer::leave_room(&board.config, &HostFiles::here()));
     }
     let config = Arc::clone(&board.config);
     let apics = Arc::clone(&board.vm) as Arc<dyn LocalApics>;
@@ -55,7 +58,8 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
     hotplug::install(board, &units, &lines, &bus)?;
     let (root, firmware) = bus.finish(board, &lines, reset)?;
 
-    // At a reset devices go that were about to go. Then DMA stops, then the units forget their tables, and at last addresses are given out again.
+    // At a reset devices go that were about to go. Then DMA stops, the units forget their tables, and at last addresses are
+    // given out again.
     board.resets.push(Arc::new(pci::StopDevices(root)));
     for (number, unit) in units.units().enumerate() {
         let unit = Arc::clone(unit);

@@ -76,6 +76,14 @@ impl PciFunction for Removable {
         self.with(|function| function.connect_intx(gsi, line));
     }
 
+    fn pause(&self) {
+        self.with(|function| function.pause());
+    }
+
+    fn resume(&self) {
+        self.with(|function| function.resume());
+    }
+
     fn reset(&self) {
         self.with(|function| function.reset());
     }

@@ -4,6 +4,7 @@
 use crate::api::client::{Client, Failure};
 use crate::api::protocol::{Command, Dump, Removed, State, Stats, line, result, value};
 use crate::api::show;
+use crate::hotplug::unplug;
 use crate::refusal::Refusal;
 use crate::report;
 use crate::slots::{Added, Removal};
@@ -14,8 +15,8 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long `remove-device` waits for the guest to let the device go. A guest takes five seconds before it begins.
-const UNPLUG: Duration = Duration::from_secs(30);
+/// How long `remove-device` waits for the end of a removal. The machine itself gives up before, and says why.
+const UNPLUG: Duration = Duration::from_secs(unplug::LIMIT.as_secs() + 10);
 
 /// Exit statuses.
 mod status {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Tells the thread that looks after removals to look. A processor that rings goes on at once.
+//! Tells the thread that looks after removals to look, and which devices the host wants back. Whoever rings goes on at once.
 
 use devices::pci::root_port::SlotListener;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use std::time::Duration;
 struct State {
     rung: bool,
     stopped: bool,
+    wanted: Vec<String>,
 }
 
 /// The bell.
@@ -23,6 +24,21 @@ impl Bell {
     pub(super) fn ring(&self) {
         self.state().rung = true;
         self.change.notify_all();
+    }
+
+    /// The host wants the device `id` back.
+    pub(super) fn want_back(&self, id: &str) {
+        let mut state = self.state();
+        if !state.wanted.iter().any(|wanted| wanted == id) {
+            state.wanted.push(id.to_owned());
+        }
+        drop(state);
+        self.ring();
+    }
+
+    /// The devices that the host wants back since the last call.
+    pub(super) fn take_wanted(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().wanted)
     }
 
     /// The thread shall end.

@@ -9,6 +9,7 @@ use crate::refusal::Refusal;
 use crate::slots::{Added, DeviceOption, Slot};
 use devices::pci::PciFunction;
 use devices::pci::root_port::{RootPort, SlotView};
+use iommu::ids::SourceId;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Arrival<'a> {
     pub bus: &'a str,
     /// That port's device << 3 | function.
     pub devfn: u8,
+    /// The id by which its requests will go, as the guest has numbered its buses.
+    pub source: SourceId,
 }
 
 /// A device that is ready to be plugged: behind its port's unit, its pin connected.

@@ -464,9 +464,9 @@ fn reset_takes_out_what_was_about_to_go_and_nothing_else() {
 #[test]
 fn host_that_wants_its_device_back_asks_the_guest_once() {
     let rig = rig();
-    rig.hotplug.give_back("cold");
-    rig.hotplug.give_back("cold");
-    rig.hotplug.give_back("nobody");
+    for id in ["cold", "cold", "nobody"] {
+        rig.hotplug.give_back(id);
+    }
     let asked = Event::UnplugRequested {
         id: "cold".to_owned(),
         by: By::Host,
@@ -475,6 +475,17 @@ fn host_that_wants_its_device_back_asks_the_guest_once() {
     rig.take_note(B);
     rig.let_go(B);
     assert_eq!(rig.events(), [asked, removed("cold", By::Host)]);
+}
+
+#[test]
+fn wish_of_the_host_is_told_once_until_it_is_heard() {
+    let bell = Bell::default();
+    for id in ["a", "b", "a"] {
+        bell.want_back(id);
+    }
+    assert!(bell.wait(None));
+    assert_eq!(bell.take_wanted(), ["a", "b"]);
+    assert!(bell.take_wanted().is_empty());
 }
 
 #[test]

@@ -271,6 +271,7 @@ fn make(units: &Arc<Units>, kernel: &Arc<Kernel>, option: &str) -> Result<Made, 
         id: "late",
         bus: "p1",
         devfn: 0x08,
+        source: SourceId(0x0100),
     })
 }
 
