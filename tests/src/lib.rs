@@ -11,6 +11,7 @@ pub mod binaries;
 pub mod cli;
 pub mod complaints;
 pub mod cpio;
+pub mod ctl;
 pub mod demo;
 pub mod dmatest;
 pub mod ending;

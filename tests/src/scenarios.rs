@@ -23,6 +23,7 @@ mod guest_nested;
 mod guest_pasid;
 mod guest_pri;
 mod guest_vfio;
+mod hotplug_blk;
 mod intremap;
 mod kexec_reenable;
 mod kill;
@@ -36,6 +37,7 @@ mod scalable;
 mod share;
 mod timeout;
 mod two_units;
+mod unplug;
 mod vfio_backends;
 mod vfio_function;
 mod vfio_nvme;
@@ -67,6 +69,8 @@ pub const ALL: &[&Scenario] = &[
     &scalable::FIVE_LEVEL,
     &two_units::SCENARIO,
     &below_a_port::SCENARIO,
+    &hotplug_blk::SCENARIO,
+    &unplug::SCENARIO,
     &boot_manycpu::SCENARIO,
     &kexec_reenable::SCENARIO,
     &guest_hypervisor::SCENARIO,
