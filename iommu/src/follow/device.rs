@@ -7,7 +7,7 @@
 use super::directory::{self, PasidWalkCounts, Scan};
 use super::guest::{DeviceContext, Guest, Seen};
 use super::{DeviceHandle, FollowEvent, FollowedDevice, FollowedStatus, ToldStatus};
-use crate::ids::{DomainId, Pasid};
+use crate::ids::{DomainId, Pasid, SourceId};
 use std::collections::{BTreeSet, HashMap};
 
 /// What was told of one kind of requests.
@@ -94,6 +94,8 @@ impl NamedEntries {
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) followed: FollowedDevice,
+    /// The id on the bus whose context was read last.
+    read_as: Option<SourceId>,
     /// The context as last read: PASID entries are found through it until it is named by an invalidation.
     context: DeviceContext,
     /// What was told of requests without PASID, if anything was.
@@ -111,6 +113,7 @@ impl Device {
     pub(super) fn new(followed: FollowedDevice) -> Self {
         Self {
             followed,
+            read_as: None,
             context: DeviceContext::Whole(Seen::UNCHANGED),
             own: None,
             bound: HashMap::new(),
@@ -122,6 +125,12 @@ impl Device {
 
     pub(super) const fn handle(&self) -> DeviceHandle {
         self.followed.handle
+    }
+
+    /// Whether the device has another id on the bus than when its context was read: that one says nothing of it any more.
+    pub(super) fn has_moved(&self) -> bool {
+        let source = self.followed.requester.source();
+        self.read_as.is_some_and(|read_as| read_as != source)
     }
 
     /// Whether requests go through tables with this tag.
@@ -151,7 +160,8 @@ impl Device {
         domains: Option<&BTreeSet<DomainId>>,
         batch: &mut Batch,
     ) {
-        let context = guest.context(self.followed.requester.source());
+        let source = self.followed.requester.source();
+        let context = guest.context(source);
         let seen = guest.without_pasid(&context);
         if let (Some(domains), DeviceContext::Whole(_), DeviceContext::Whole(_)) =
             (domains, &self.context, &context)
@@ -163,6 +173,7 @@ impl Device {
             }
         }
         tracing::trace!(device = %self.handle(), ?context, to = ?seen.to, "followed device read");
+        self.read_as = Some(source);
         self.context = context;
         let scan = self.scan(guest, batch);
         self.reconcile(Some(seen), scan, &NamedEntries::everything(), batch);

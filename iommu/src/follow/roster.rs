@@ -87,7 +87,7 @@ impl Roster {
     }
 
     /// What `invalidations` come to. What devices go through comes before what tables say: a device that leaves a table is
-    /// not to suffer from what becomes of it.
+    /// not to suffer from what becomes of it. A device whose bus was renumbered is looked at whatever is named.
     pub(crate) fn invalidated(
         &mut self,
         guest: &Guest<'_>,
@@ -96,7 +96,11 @@ impl Roster {
         let named = Named::by(invalidations);
         let mut batch = Batch::default();
         for device in self.devices.values_mut() {
-            match named.context(device.followed.requester.source()) {
+            let named_context = match device.has_moved() {
+                true => ContextNamed::Yes,
+                false => named.context(device.followed.requester.source()),
+            };
+            match named_context {
                 ContextNamed::Yes => {
                     device.reread(guest, None, &mut batch);
                     continue;

@@ -300,6 +300,10 @@ fn renumbered_device_is_looked_at_again() {
     requester.set_source(SourceId(OTHER));
     bed.bench.unit.refollow(handle);
     assert_eq!(bed.told(), [attach(handle, Attachment::Identity)]);
+    // Nobody says so this time, but some invalidation comes: a global one of the IOTLB.
+    requester.set_source(SourceId(0x18));
+    let told = bed.submit(&[(0xd2, 0)]);
+    assert_eq!(told[0], attach(handle, Attachment::Blocked));
 }
 
 #[test]
