@@ -63,6 +63,28 @@ fn start(rig: &Rig) {
 }
 
 #[test]
+fn held_device_does_not_send_until_it_is_let_go() {
+    let rig = rig();
+    start(&rig);
+    rig.port.image.lock().unwrap()[4] = 0x06;
+    rig.port.take();
+    rig.function.hold(true);
+    rig.function.config_write(0x04, &[0x06, 0x00]);
+    let mut command = [0; 2];
+    rig.function.config_read(0x04, &mut command);
+    assert_eq!(command, [0x06, 0x00], "the guest sees what it wrote");
+    rig.function.hold(false);
+    assert_eq!(
+        rig.port.take(),
+        [
+            "config 0x4 [2, 0]",
+            "config 0x4 [2, 0]",
+            "config 0x4 [6, 0]"
+        ]
+    );
+}
+
+#[test]
 fn guest_touches_the_direct_part_while_it_decodes_the_bar() {
     let rig = rig();
     start(&rig);
