@@ -3,7 +3,7 @@
 
 .PHONY: demo test bench lint fuzz
 
-# All set-up, then a guest that uses a disk through the unit; ends with "demo: pass".
+# All set-up, then a guest that uses a disk and a passed-through NVMe behind the unit; ends with "demo: pass".
 demo:
 	cargo lab demo
 

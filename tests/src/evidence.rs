@@ -81,6 +81,14 @@ impl Report {
         value.with_context(|| format!("no counter '{name}' in {}", self.0))
     }
 
+    /// What the mirror of passed-through devices counted.
+    pub fn passthrough(&self) -> Result<&Value> {
+        match &self.0["unit"]["passthrough"] {
+            Value::Null => bail!("nothing of passed-through devices in {}", self.0),
+            numbers => Ok(numbers),
+        }
+    }
+
     /// How often the unit blocked something for this reason, by its code.
     pub fn faults(&self, reason: &str) -> u64 {
         let count = self.0["unit"]["faults_by_reason"][reason].as_u64();

@@ -39,6 +39,7 @@ mod timeout;
 mod two_units;
 mod unplug;
 mod vfio_backends;
+mod vfio_domains;
 mod vfio_function;
 mod vfio_nvme;
 
@@ -87,5 +88,10 @@ pub const ALL: &[&Scenario] = &[
     &vfio_function::SCENARIO,
     &vfio_nvme::IOMMUFD,
     &vfio_nvme::TYPE1,
+    &vfio_domains::PAIR,
+    &vfio_domains::SWITCH,
+    &vfio_domains::SPLIT,
+    &vfio_domains::REMAP,
+    &vfio_domains::PAGES,
     &kill::SCENARIO,
 ];

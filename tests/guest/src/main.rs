@@ -9,6 +9,7 @@ mod iommufd;
 mod kexec;
 mod memory;
 mod netcheck;
+mod passed;
 mod pattern;
 mod pci;
 mod supervise;
@@ -26,6 +27,7 @@ guest-tools faults GROUP ROOT INTERRUPTS
 guest-tools kexec now|crash KERNEL INITRD CMDLINE
 guest-tools netcheck send HOST:PORT MEBIBYTES SEED
 guest-tools netcheck receive PORT MEBIBYTES SEED
+guest-tools passed pair|switch|split|remap SECONDS|pages MEBIBYTES
 guest-tools supervise DIRECTORY
 guest-tools terminal [at TEXT key KEYS | at TEXT signal NAME]... -- COMMAND...";
 
@@ -48,6 +50,7 @@ fn run() -> Result<u8> {
         Some((&"faults", rest)) => faults::run(rest).map(|()| 0),
         Some((&"kexec", rest)) => kexec::run(rest).map(|()| 0),
         Some((&"netcheck", rest)) => netcheck::run(rest).map(|()| 0),
+        Some((&"passed", rest)) => passed::run(rest).map(|()| 0),
         Some((&"supervise", rest)) => supervise::run(rest),
         Some((&"terminal", rest)) => terminal::run(rest),
         _ => bail!("usage: {USAGE}"),

@@ -83,6 +83,14 @@ impl Memory {
         }
     }
 
+    /// Writes `pattern` to every 8 bytes of the page at `offset`.
+    pub fn fill_page(&self, offset: usize, pattern: u64) -> Result<()> {
+        for at in (offset..offset + PAGE).step_by(8) {
+            self.set_word(at, pattern)?;
+        }
+        Ok(())
+    }
+
     /// Fails unless every 8 bytes of the page at `offset` are `pattern`.
     pub fn check_page(&self, offset: usize, pattern: u64) -> Result<()> {
         for at in (offset..offset + PAGE).step_by(8) {
@@ -110,8 +118,9 @@ mod tests {
     #[test]
     fn check_page_looks_at_every_word_of_that_page_alone() {
         let memory = Memory::new(2 * PAGE).unwrap();
+        memory.fill_page(PAGE, 9).unwrap();
         memory.set_word(PAGE - 8, 7).unwrap();
-        memory.check_page(PAGE, 0).unwrap();
+        memory.check_page(PAGE, 9).unwrap();
         assert!(memory.check_page(0, 0).is_err());
     }
 }

@@ -5,6 +5,7 @@ mod check;
 mod edu;
 mod function;
 mod iommufd;
+mod mirrored;
 mod oracle;
 mod ram;
 mod type1;
@@ -18,6 +19,8 @@ const USAGE: &str = "
 host-tools refusal BDF          why a device cannot be passed through
 host-tools iommufd BDF          proves the iommufd backend with edu
 host-tools function NVME EDU    proves the guest's view of both: configuration, BARs, interrupts, resets
+host-tools mirrored PID BDF CONSOLE LOG
+                                compares the host's tables with those that a guest printed, and its process' memory
 host-tools type1 BDF            proves the type1 backend with edu
 host-tools type1-limit BDF N    proves that the type1 backend tells of the limit of N mappings";
 
@@ -44,6 +47,9 @@ fn run() -> Result<()> {
         }
         ["iommufd", address] => iommufd::run(address.parse()?),
         ["function", nvme, edu] => function::run(nvme.parse()?, edu.parse()?),
+        ["mirrored", process, address, console, log] => {
+            mirrored::run(process, address.parse()?, console, log)
+        }
         ["type1", address] => type1::run(address.parse()?),
         ["type1-limit", address, limit] => type1::limit(address.parse()?, limit.parse()?),
         _ => bail!("usage: {USAGE}"),

@@ -33,7 +33,11 @@ pub struct Mapped {
 /// Reads the host's tables.
 pub fn mapped(device: PciAddress) -> Result<Mapped> {
     let path = format!("/sys/kernel/debug/iommu/intel/{device}/domain_translation_struct");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    parse(&fs::read_to_string(&path).with_context(|| format!("reading {path}"))?)
+}
+
+/// What a kernel printed of its tables, among other lines.
+pub fn parse(text: &str) -> Result<Mapped> {
     let mut mapped = Mapped::default();
     for line in text.lines().filter(|line| line.contains('|')) {
         let numbers: Option<Vec<u64>> = line

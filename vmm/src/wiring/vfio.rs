@@ -150,6 +150,10 @@ fn ram_map(ram: &Ram) -> Result<RamMap, Error> {
         len: region.len(),
         host: HostVa(region.as_ptr() as u64),
     });
+    let regions = regions.inspect(|region| {
+        let (gpa, len, host) = (region.gpa.0, region.len, region.host.0);
+        tracing::debug!("guest RAM: {len:#x} bytes at {gpa:#x} lie at {host:#x}");
+    });
     RamMap::new(regions.collect()).map_err(|error| Error::Bug(error.to_string()))
 }
 
