@@ -4,7 +4,7 @@
 //! The control socket asks, and tells the [`Event`](crate::events::Event) that the answer amounts to. Whoever implements
 //! [`Slots`] is put on the board by the wiring, and tells only of what happens later: a guest that lets a device go, or keeps it.
 
-use crate::config::{DiskConfig, DmatestConfig, NetConfig};
+use crate::config::{DiskConfig, DmatestConfig, NetConfig, VfioConfig};
 use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -18,6 +18,8 @@ pub enum DeviceOption {
     Net(NetConfig),
     /// `dmatest` or `dmatest=…`
     Dmatest(DmatestConfig),
+    /// `vfio=…`
+    Vfio(VfioConfig),
 }
 
 impl DeviceOption {
@@ -26,6 +28,7 @@ impl DeviceOption {
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Disk(disk) => disk.id.as_deref(),
+            Self::Vfio(vfio) => vfio.id.as_deref(),
             Self::Net(_) | Self::Dmatest(_) => None,
         }
     }
@@ -37,6 +40,7 @@ impl DeviceOption {
             Self::Disk(disk) => disk.bus.as_deref(),
             Self::Net(net) => net.bus.as_deref(),
             Self::Dmatest(dmatest) => dmatest.bus.as_deref(),
+            Self::Vfio(vfio) => vfio.bus.as_deref(),
         }
     }
 
@@ -47,6 +51,7 @@ impl DeviceOption {
             Self::Disk(_) => "disk",
             Self::Net(_) => "net",
             Self::Dmatest(_) => "dmatest",
+            Self::Vfio(_) => "vfio",
         }
     }
 }

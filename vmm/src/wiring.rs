@@ -51,11 +51,14 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
     virtio::add(&config, &units, &mut bus)?;
     edu::add(&config, &units, &mut bus)?;
     dmatest::add(&config, &units, &mut bus)?;
-    let passed = taken
-        .map(|taken| taken.add(board, &units, table, &mut bus))
-        .transpose()?;
+    let passed = match taken {
+        Some(taken) => Some(taken.add(board, &units, table, &mut bus)?),
+        None if bus.has_slots() => Some(vfio::Passed::new(board, &units, table)?),
+        None => None,
+    };
+    let passed = passed.map(Arc::new);
     let topology = bus.topology().clone();
-    hotplug::install(board, &units, &lines, &bus)?;
+    hotplug::install(board, &units, &lines, passed.as_ref(), &bus)?;
     let (root, firmware) = bus.finish(board, &lines, reset)?;
 
     // At a reset devices go that were about to go. Then DMA stops, the units forget their tables, and at last addresses are
@@ -71,7 +74,7 @@ pub fn wire(board: &mut Board) -> Result<(), Error> {
     if let Some(passed) = passed {
         passed.follow()?;
         passed.show(board);
-        board.resets.push(Arc::new(passed));
+        board.resets.push(passed);
     }
     tables::install(board, &units, &topology)
 }

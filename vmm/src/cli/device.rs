@@ -2,11 +2,12 @@
 //! The text of a run option without its dashes, as `remora ctl add-device` takes it.
 
 use super::convert;
+use super::vfio::vfio;
 use crate::error::Error;
 use crate::slots::DeviceOption;
 
 /// Options whose devices can come and go, as they are written.
-const SHAPES: &str = "disk=PATH[,readonly][,direct][,queues=N][,id=ID][,bus=ID], net=tap=NAME[,mac=MAC][,bus=ID], dmatest[=bus=ID,…]";
+const SHAPES: &str = "disk=PATH[,readonly][,direct][,queues=N][,id=ID][,bus=ID], net=tap=NAME[,mac=MAC][,bus=ID], dmatest[=bus=ID,…], vfio=BDF[,backend=auto|iommufd|type1][,id=ID][,bus=ID]";
 
 /// The device that `text` describes: `disk=/image,bus=p0`. Leading dashes do no harm.
 ///
@@ -21,6 +22,7 @@ pub fn device(text: &str) -> Result<DeviceOption, Error> {
     match (option, value) {
         ("disk", Some(value)) => convert::disk(value).map(DeviceOption::Disk),
         ("net", Some(value)) => convert::net(value).map(DeviceOption::Net),
+        ("vfio", Some(value)) => vfio(value).map(DeviceOption::Vfio),
         ("dmatest", value) => convert::dmatest(value.unwrap_or("")).map(DeviceOption::Dmatest),
         _ => Err(Error::Config(format!(
             "{text:?} is no device that can be added; allowed are {SHAPES}"
@@ -41,6 +43,11 @@ mod tests {
         );
         let net = device("--net=tap=t0,bus=p2").unwrap();
         assert_eq!((net.kind(), net.id(), net.bus()), ("net", None, Some("p2")));
+        let vfio = device("vfio=3b:00.1,id=nic,bus=p3").unwrap();
+        assert_eq!(
+            (vfio.kind(), vfio.id(), vfio.bus()),
+            ("vfio", Some("nic"), Some("p3"))
+        );
         for text in ["dmatest", "dmatest=", "dmatest=ats=off"] {
             assert_eq!(device(text).unwrap().kind(), "dmatest", "{text}");
         }

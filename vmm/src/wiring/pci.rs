@@ -149,6 +149,12 @@ impl PciBus {
         Ok(None)
     }
 
+    /// Whether devices can come later.
+    #[must_use]
+    pub fn has_slots(&self) -> bool {
+        self.ports.iter().any(|port| port.port.is_hotplug())
+    }
+
     /// The hotplug slots with what is in them so far.
     #[must_use]
     pub fn places(&self) -> Vec<Place> {

@@ -265,7 +265,7 @@ fn device_below_a_port_goes_through_the_unit_of_the_port_alone() {
 /// What comes behind the root port `p1` (00:01.0) of a machine with two units.
 fn make(units: &Arc<Units>, kernel: &Arc<Kernel>, option: &str) -> Result<Made, Error> {
     let lines = ioapic::Wired::new(units, RouteTable::new(Arc::clone(kernel) as _)).lines();
-    let builder = hotplug::Builder::new(units, &Arc::new(lines));
+    let builder = hotplug::Builder::new(units, &Arc::new(lines), None);
     builder.make(&Arrival {
         device: &cli::device(option).unwrap(),
         id: "late",

@@ -7,6 +7,7 @@
 //!
 //! Lock rule: the roster's lock comes after the mirror's and before that of a passed-through function.
 
+mod arrival;
 mod function;
 mod guard;
 mod host;
@@ -15,6 +16,7 @@ mod roster;
 mod wishes;
 
 pub use roster::Roster;
+pub use wishes::GiveBack;
 
 use self::guard::Guard;
 use self::host::Host;
@@ -28,6 +30,7 @@ use crate::error::Error;
 use crate::interrupts::{RouteTable, VectorRoutes};
 use crate::kvm::slots::DeviceMemory;
 use crate::kvm::vfio::VfioFiles;
+use crate::kvm::vm::Vm;
 use crate::offer::HostOffer;
 use ::iommu::capabilities::{Capabilities, LegacyOptions};
 use ::iommu::follow::{
@@ -37,8 +40,8 @@ use ::iommu::memory::{PhysMem, Ram};
 use ::iommu::unit::Unit;
 use devices::pci::PciFunction;
 use std::fs::File;
-use std::sync::Arc;
-use vfio::backend::{HostError, Limits};
+use std::sync::{Arc, OnceLock};
+use vfio::backend::Limits;
 use vfio::device::function::{Machine, Passthrough};
 use vfio::device::reset::Functions;
 use vfio::mirror::{Budget, Mirror, Options, UnitId};
@@ -88,7 +91,9 @@ pub fn take_over(board: &Board) -> Result<Option<Taken>, Error> {
         .iter()
         .map(|config| permitted(config.address))
         .collect::<Result<_, _>>()?;
-    check_groups(&board.config, &devices)?;
+    for (index, device) in devices.iter().enumerate() {
+        check_group(&board.config, device, &devices[..index])?;
+    }
     let ram = ram_map(&board.ram)?;
     let host = Host::new(configs, &devices, &ram)?;
     let kvm = VfioFiles::new(&board.vm)?;
@@ -123,24 +128,20 @@ fn permitted(address: PciAddress) -> Result<HostDevice, Error> {
     Ok(device)
 }
 
-/// Devices that the host's IOMMU cannot tell apart cannot go through different tables, but the guest may want that.
-fn check_groups(config: &Config, devices: &[HostDevice]) -> Result<(), Error> {
-    if config.iommu.is_none() {
-        return Ok(());
-    }
+/// A device that the host's IOMMU cannot tell from one of `others` cannot go through tables of its own, but the guest may want
+/// that.
+fn check_group(config: &Config, device: &HostDevice, others: &[HostDevice]) -> Result<(), Error> {
     let group = |device: &HostDevice| device.group.as_ref().map(|group| group.number);
-    for (index, device) in devices.iter().enumerate() {
-        let mut before = devices[..index].iter();
-        if let Some(other) = before.find(|other| group(other) == group(device)) {
-            return Err(Error::HostLacks(format!(
-                "--vfio {}: the host cannot translate for it and for {} differently, as both are in the IOMMU group {}: pass one of them through, or take --iommu off",
-                device.address,
-                other.address,
-                group(device).unwrap_or_default()
-            )));
-        }
-    }
-    Ok(())
+    let same = others.iter().find(|other| group(other) == group(device));
+    let Some(other) = same.filter(|_| config.iommu.is_some()) else {
+        return Ok(());
+    };
+    Err(Error::HostLacks(format!(
+        "--vfio {}: the host cannot translate for it and for {} differently, as both are in the IOMMU group {}: pass one of them through, or take --iommu off",
+        device.address,
+        other.address,
+        group(device).unwrap_or_default()
+    )))
 }
 
 /// Where guest RAM lies in this process.
@@ -169,11 +170,9 @@ impl Taken {
             nesting: false,
         };
         for device in &self.devices {
-            let limits = self.host.limits(device.handle);
-            let limits = limits.map_err(|error| unusable(device.host.address, error))?;
-            offer.address_bits = offer.address_bits.min(address_bits(&limits));
-            offer.snoop_control &= self.host.snoop_control(device.handle);
-            warn_of_reserved(&device.host);
+            let own = host_offer(&mut self.host, device)?;
+            offer.address_bits = offer.address_bits.min(own.address_bits);
+            offer.snoop_control &= own.snoop_control;
         }
         Ok(offer)
     }
@@ -185,56 +184,34 @@ impl Taken {
     pub fn add(
         self,
         board: &Board,
-        units: &Units,
+        units: &Arc<Units>,
         table: Arc<RouteTable>,
         bus: &mut PciBus,
     ) -> Result<Passed, Error> {
-        let vectors = VectorRoutes::new(table);
-        let vectors = vectors.map_err(|e| Error::host("serve vectors of devices", e))?;
-        units.refresh_vectors_on_change(&vectors);
-        let windows = Windows::new(&board.config, board.phys_bits);
-        let slots = DeviceMemory::new(Arc::clone(&board.vm), [windows.memory, windows.memory64]);
-        let budget = Options {
-            budget: Budget::for_ram(self.ram.len()),
-            compaction: true,
-        };
-        let memory = Arc::clone(&board.ram) as Arc<dyn PhysMem>;
-        let mirror = Mirror::new(self.host.backend(), memory, self.ram, budget)
-            .with_worker()
-            .map_err(|e| Error::host("start the mirror's thread", e))?;
-        let roster = Arc::new(Roster::default());
-        let functions = Functions::default();
-        let wishes = Wishes::new(&board.events);
+        let passed = Passed::new(board, units, table)?;
+        let side = passed.meet(self.host, self.kvm, self.ram)?;
         for device in &self.devices {
-            let port = device.config.bus.as_ref();
-            let translation = units.behind(port);
-            let machine = Machine {
-                routes: vectors.behind(translation.remap(), translation.messages()),
-                slots: Arc::clone(&slots) as _,
-            };
-            let address = device.host.address;
-            let function = function::open(device, &self.host, &functions, machine)?;
-            wishes.watch(device.name(), &function);
-            bus.add(&device.name(), port, Arc::clone(&function) as _)?;
-            let unit = translation.unit().cloned();
-            roster.add(device.handle, address, function, unit);
+            let function = passed.function(&side, device)?;
+            bus.add(&device.name(), device.config.bus.as_ref(), function as _)?;
         }
-        let passed = Passed {
-            host: self.host,
-            kvm: self.kvm,
-            mirror,
-            roster,
-            _vectors: vectors,
-        };
-        passed.set_followers(units)?;
         Ok(passed)
     }
 }
 
-fn unusable(device: PciAddress, error: HostError) -> Error {
-    Error::HostLacks(format!(
-        "--vfio {device}: the host does not translate guest RAM for it: {error}"
-    ))
+/// What `host` can do for an open device.
+fn host_offer(host: &mut Host, device: &Device) -> Result<HostOffer, Error> {
+    let limits = host.limits(device.handle).map_err(|error| {
+        Error::HostLacks(format!(
+            "--vfio {}: the host does not translate guest RAM for it: {error}",
+            device.host.address
+        ))
+    })?;
+    warn_of_reserved(&device.host);
+    Ok(HostOffer {
+        address_bits: address_bits(&limits),
+        snoop_control: host.snoop_control(device.handle),
+        nesting: false,
+    })
 }
 
 /// Width of the addresses that can be mapped, reserved ones aside.
@@ -261,36 +238,117 @@ fn warn_of_reserved(device: &HostDevice) {
 /// The machine's passed-through devices.
 #[derive(Debug)]
 pub struct Passed {
-    host: Host,
-    kvm: VfioFiles,
-    mirror: Mirror,
+    config: Arc<Config>,
+    units: Arc<Units>,
+    ram: Arc<Ram>,
+    vm: Arc<Vm>,
+    slots: Arc<DeviceMemory>,
+    vectors: Arc<VectorRoutes>,
+    functions: Functions,
+    wishes: Wishes,
     roster: Arc<Roster>,
-    /// The units know it weakly.
-    _vectors: Arc<VectorRoutes>,
+    side: OnceLock<HostSide>,
+}
+
+/// The host's side, from the first device on.
+#[derive(Clone, Debug)]
+struct HostSide {
+    host: Host,
+    kvm: Arc<VfioFiles>,
+    mirror: Mirror,
 }
 
 impl Passed {
-    fn set_followers(&self, units: &Units) -> Result<(), Error> {
-        for (number, unit) in (0..).zip(units.units()) {
-            let id = UnitId(number);
-            self.mirror.listen(id, unit);
-            unit.set_follower(self.guard(id, *unit.capabilities()))
-                .map_err(|error| Error::Bug(error.to_string()))?;
-        }
-        Ok(())
+    /// No device yet.
+    ///
+    /// # Errors
+    /// The host has no thread or file descriptor left.
+    pub fn new(board: &Board, units: &Arc<Units>, table: Arc<RouteTable>) -> Result<Self, Error> {
+        let vectors = VectorRoutes::new(table);
+        let vectors = vectors.map_err(|e| Error::host("serve vectors of devices", e))?;
+        units.refresh_vectors_on_change(&vectors);
+        let windows = Windows::new(&board.config, board.phys_bits);
+        let slots = DeviceMemory::new(Arc::clone(&board.vm), [windows.memory, windows.memory64]);
+        Ok(Self {
+            config: Arc::clone(&board.config),
+            units: Arc::clone(units),
+            ram: Arc::clone(&board.ram),
+            vm: Arc::clone(&board.vm),
+            slots,
+            vectors,
+            functions: Functions::default(),
+            wishes: Wishes::new(&board.events),
+            roster: Arc::default(),
+            side: OnceLock::new(),
+        })
     }
 
-    fn guard(&self, unit: UnitId, capabilities: Capabilities) -> Arc<Guard> {
-        let inner = self.mirror.follower(unit, capabilities);
-        Guard::new(inner, self.mirror.clone(), Arc::clone(&self.roster))
+    /// Makes a mirror for `host`, which follows every unit from now on.
+    fn meet(&self, host: Host, kvm: VfioFiles, ram: RamMap) -> Result<HostSide, Error> {
+        let budget = Options {
+            budget: Budget::for_ram(ram.len()),
+            compaction: true,
+        };
+        let memory = Arc::clone(&self.ram) as Arc<dyn PhysMem>;
+        let mirror = Mirror::new(host.backend(), memory, ram, budget)
+            .with_worker()
+            .map_err(|e| Error::host("start the mirror's thread", e))?;
+        for (number, unit) in (0..).zip(self.units.units()) {
+            let id = UnitId(number);
+            mirror.listen(id, unit);
+            unit.set_follower(self.guard(&mirror, id, *unit.capabilities()))
+                .map_err(|error| Error::Bug(error.to_string()))?;
+        }
+        let kvm = Arc::new(kvm);
+        let side = HostSide { host, kvm, mirror };
+        // Nobody else makes one: at the start there is one thread, and later arrivals come one after the other.
+        let _ = self.side.set(side.clone());
+        Ok(side)
+    }
+
+    fn guard(&self, mirror: &Mirror, unit: UnitId, capabilities: Capabilities) -> Arc<Guard> {
+        let inner = mirror.follower(unit, capabilities);
+        Guard::new(inner, mirror.clone(), Arc::clone(&self.roster))
+    }
+
+    /// The function of an open device, behind the unit that is for its port. Nobody follows it yet.
+    fn function(&self, side: &HostSide, device: &Device) -> Result<Arc<Passthrough>, Error> {
+        let translation = self.units.behind(device.config.bus.as_ref());
+        let machine = Machine {
+            routes: self
+                .vectors
+                .behind(translation.remap(), translation.messages()),
+            slots: Arc::clone(&self.slots) as _,
+        };
+        let function = function::open(device, &side.host, &self.functions, machine)?;
+        self.wishes.watch(device.name(), &function);
+        let unit = translation.unit().cloned();
+        self.roster.add(
+            (device.handle, device.name()),
+            &device.host,
+            Arc::clone(&function),
+            unit,
+        );
+        Ok(function)
     }
 
     /// Lets the board tell what the mirror does.
-    pub fn show(&self, board: &mut Board) {
-        let numbers = MirrorNumbers::new(self.mirror.clone(), board.counters.take());
+    pub fn show(self: &Arc<Self>, board: &mut Board) {
+        let numbers = MirrorNumbers::new(Arc::clone(self), board.counters.take());
         let numbers = Arc::new(numbers);
         board.counters = Some(Arc::clone(&numbers) as _);
         board.inspected.push(("passthrough".into(), numbers));
+    }
+
+    /// Has devices that the host wants back taken out of the guest by `give_back`, which is told their names.
+    pub fn give_back_by(&self, give_back: GiveBack) {
+        self.wishes.set(give_back);
+    }
+
+    /// The mirror; none before the first device.
+    #[must_use]
+    pub fn mirror(&self) -> Option<&Mirror> {
+        self.side.get().map(|side| &side.mirror)
     }
 
     /// Lets each device reach what its unit says from now on: all guest RAM, as long as the guest has not switched
@@ -299,10 +357,13 @@ impl Passed {
     /// # Errors
     /// The host does not map guest RAM for a device.
     pub fn follow(&self) -> Result<(), Error> {
+        let Some(side) = self.side.get() else {
+            return Ok(());
+        };
         for (handle, device) in self.roster.devices() {
             let done = match &device.unit {
                 Some(unit) => follow(unit, handle, &device.function)?,
-                None => self.bypass(handle)?,
+                None => self.bypass(&side.mirror, handle)?,
             };
             if !done {
                 return Err(Error::HostLacks(format!(
@@ -315,14 +376,28 @@ impl Passed {
     }
 
     /// All guest RAM one to one, in a machine without units.
-    fn bypass(&self, device: DeviceHandle) -> Result<bool, Error> {
+    fn bypass(&self, mirror: &Mirror, device: DeviceHandle) -> Result<bool, Error> {
         let capabilities = Capabilities::legacy(&LegacyOptions::default());
         let capabilities = capabilities.map_err(|error| Error::Bug(error.to_string()))?;
         let to = Attachment::Identity;
         let answer = self
-            .guard(NO_UNIT, capabilities)
+            .guard(mirror, NO_UNIT, capabilities)
             .apply(&[FollowEvent::Attach { device, to }]);
         Ok(answer.results.iter().all(Result::is_ok))
+    }
+
+    /// Gives a device back, which sends nothing any more.
+    fn give_back(&self, side: &HostSide, handle: DeviceHandle) {
+        let Some(device) = self.roster.remove(handle) else {
+            return;
+        };
+        if let Some(unit) = &device.unit {
+            unit.unfollow(handle);
+        }
+        side.mirror.forget(handle);
+        if let Err(error) = side.host.close(handle, &*side.kvm) {
+            tracing::warn!("{} is not given back properly: {error}", device.address);
+        }
     }
 }
 
@@ -351,15 +426,35 @@ impl Reset for Passed {
 
     /// Gives the devices back, none of which sends any more.
     fn stop(&self) {
-        for (handle, device) in self.roster.devices() {
-            if let Some(unit) = &device.unit {
-                unit.unfollow(handle);
-            }
-            self.mirror.forget(handle);
-            self.roster.remove(handle);
-            if let Err(error) = self.host.close(handle, &self.kvm) {
-                tracing::warn!("{} is not given back properly: {error}", device.address);
+        if let Some(side) = self.side.get() {
+            for (handle, _) in self.roster.devices() {
+                self.give_back(side, handle);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::iommu::address::{Iova, IovaRange};
+
+    #[test]
+    fn address_bits_are_those_that_the_last_range_fills() {
+        let bits = |ranges: &[(u64, u64)]| {
+            let range = |(first, last): &(u64, u64)| IovaRange::new(Iova(*first), Iova(*last));
+            address_bits(&Limits {
+                page_sizes: !0xfff,
+                ranges: ranges.iter().filter_map(range).collect(),
+            })
+        };
+        // The interrupt window is cut out of every aperture.
+        let below = (0, 0xfedf_ffff);
+        assert_eq!(bits(&[below, (0xfef0_0000, 0x7f_ffff_ffff)]), 39);
+        assert_eq!(bits(&[below, (0xfef0_0000, 0xffff_ffff_ffff)]), 48);
+        assert_eq!(bits(&[below, (0xfef0_0000, u64::MAX)]), 64);
+        // Not all of 39 bits.
+        assert_eq!(bits(&[(0, 0x6f_ffff_ffff)]), 38);
+        assert_eq!(bits(&[]), 0);
     }
 }

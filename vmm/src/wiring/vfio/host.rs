@@ -75,6 +75,15 @@ impl Host {
         }
     }
 
+    /// Which way it is.
+    #[must_use]
+    pub const fn kind(&self) -> VfioBackend {
+        match self {
+            Self::Iommufd(_) => VfioBackend::Iommufd,
+            Self::Type1(_) => VfioBackend::Type1,
+        }
+    }
+
     /// The backend for the mirror.
     #[must_use]
     pub fn backend(&self) -> Box<dyn Backend> {

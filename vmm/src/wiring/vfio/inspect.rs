@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the mirror did and holds, for the result file and for whoever looks into the machine.
 
+use super::Passed;
 use crate::board::{Counters, Inspect};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -9,16 +10,16 @@ use vfio::mirror::Mirror;
 /// The mirror's numbers.
 #[derive(Debug)]
 pub struct MirrorNumbers {
-    mirror: Mirror,
+    passed: Arc<Passed>,
     /// What else is counted.
     others: Option<Arc<dyn Counters>>,
 }
 
 impl MirrorNumbers {
-    /// Those of `mirror`, beside what `others` count.
+    /// Those of the mirror of `passed`, beside what `others` count.
     #[must_use]
-    pub const fn new(mirror: Mirror, others: Option<Arc<dyn Counters>>) -> Self {
-        Self { mirror, others }
+    pub const fn new(passed: Arc<Passed>, others: Option<Arc<dyn Counters>>) -> Self {
+        Self { passed, others }
     }
 }
 
@@ -26,14 +27,17 @@ impl Counters for MirrorNumbers {
     fn counters(&self) -> Map<String, Value> {
         let others = self.others.as_ref();
         let mut map = others.map_or_else(Map::new, |others| others.counters());
-        let totals = serde_json::to_value(self.mirror.report().totals);
-        map.insert("passthrough".into(), totals.unwrap_or_default());
+        if let Some(mirror) = self.passed.mirror() {
+            let totals = serde_json::to_value(mirror.report().totals);
+            map.insert("passthrough".into(), totals.unwrap_or_default());
+        }
         map
     }
 }
 
 impl Inspect for MirrorNumbers {
     fn stats(&self) -> Value {
-        serde_json::to_value(self.mirror.report()).unwrap_or_default()
+        let report = self.passed.mirror().map(Mirror::report);
+        serde_json::to_value(report).unwrap_or_default()
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vfio::device::function::Passthrough;
 use vfio::pci_address::PciAddress;
+use vfio::sysfs::HostDevice;
 
 /// The devices by the name that they have in units' events.
 #[derive(Debug, Default)]
@@ -15,8 +16,12 @@ pub struct Roster(Mutex<BTreeMap<DeviceHandle, Passed>>);
 /// A device.
 #[derive(Clone, Debug)]
 pub struct Passed {
+    /// Its name in the machine.
+    pub name: String,
     /// Where the host has it.
     pub address: PciAddress,
+    /// What the host said of it.
+    pub host: HostDevice,
     /// What the guest sees.
     pub function: Arc<Passthrough>,
     /// The unit that it is behind; `None` in a machine without.
@@ -28,13 +33,15 @@ impl Roster {
     /// A device comes.
     pub fn add(
         &self,
-        handle: DeviceHandle,
-        address: PciAddress,
+        (handle, name): (DeviceHandle, String),
+        host: &HostDevice,
         function: Arc<Passthrough>,
         unit: Option<Arc<Unit>>,
     ) {
         let device = Passed {
-            address,
+            name,
+            address: host.address,
+            host: host.clone(),
             function,
             unit,
             held: false,
@@ -42,9 +49,18 @@ impl Roster {
         self.lock().insert(handle, device);
     }
 
-    /// A device goes.
-    pub fn remove(&self, handle: DeviceHandle) {
-        self.lock().remove(&handle);
+    /// A device goes; what was known of it.
+    pub fn remove(&self, handle: DeviceHandle) -> Option<Passed> {
+        self.lock().remove(&handle)
+    }
+
+    /// A name that no device has.
+    #[must_use]
+    pub fn free_handle(&self) -> DeviceHandle {
+        let devices = self.lock();
+        let mut names = (1..).map(DeviceHandle);
+        let free = names.find(|name| !devices.contains_key(name));
+        free.unwrap_or(DeviceHandle(0))
     }
 
     /// All of them.

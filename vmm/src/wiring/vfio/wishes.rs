@@ -32,6 +32,11 @@ impl Wishes {
         }
     }
 
+    /// Who takes devices out from now on; once.
+    pub fn set(&self, give_back: GiveBack) {
+        let _ = self.give_back.set(give_back);
+    }
+
     /// Hears what the host says of `function`, which people know by `name`. A host without such events is not heard.
     pub fn watch(&self, name: String, function: &Arc<Passthrough>) {
         let (this, known) = (self.clone(), name.clone());
