@@ -41,9 +41,11 @@ mod place;
 mod range_set;
 mod registry;
 mod report;
+mod slices;
 mod stats;
 mod sync;
 mod table;
+mod walk;
 mod wanted;
 mod worker;
 
@@ -73,16 +75,29 @@ use nested::Nested;
 use place::Member;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use table::HostTable;
 use worker::Worker;
 
 /// Keeps the tables of one host equal to what the guest's units say.
 #[derive(Clone, Debug)]
 pub struct Mirror {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
     worker: Option<Arc<Worker>>,
 }
+
+/// The lock and what belongs to it.
+#[derive(Debug)]
+struct Shared {
+    /// Taken before the lock, and let go with the lock in hand: who waits for the lock has it next.
+    door: Mutex<()>,
+    state: Mutex<State>,
+    /// A content is no longer busy.
+    idle: Condvar,
+}
+
+/// The lock, taken.
+type Held<'a> = MutexGuard<'a, State>;
 
 /// One guest unit's way into the mirror.
 #[derive(Debug)]
@@ -106,8 +121,12 @@ struct State {
     /// A table that serves nothing yet and that the host did not take back.
     spare: Option<TableId>,
     contents: BTreeMap<Content, BTreeSet<TableId>>,
-    /// Ranges to be synchronised.
+    /// Ranges to be compared.
     dirty: BTreeMap<Content, RangeSet>,
+    /// Contents that somebody works on without the lock.
+    busy: BTreeSet<Content>,
+    /// Contents that the batch which has the lock is to see to.
+    asked: BTreeSet<Content>,
     /// Endpoints to be placed.
     touched: BTreeSet<Endpoint>,
     /// Endpoints that the host did not detach.
@@ -142,6 +161,8 @@ impl Mirror {
             spare: None,
             contents: BTreeMap::new(),
             dirty: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            asked: BTreeSet::new(),
             touched: BTreeSet::new(),
             restless: BTreeSet::new(),
             returning: BTreeSet::new(),
@@ -149,7 +170,11 @@ impl Mirror {
             listeners: BTreeMap::new(),
         };
         Self {
-            state: Arc::new(Mutex::new(state)),
+            shared: Arc::new(Shared {
+                door: Mutex::new(()),
+                state: Mutex::new(state),
+                idle: Condvar::new(),
+            }),
             worker: None,
         }
     }
@@ -193,19 +218,18 @@ impl Mirror {
     /// Between 2 and 3 nobody tells of the device any more, although it still goes through its table: an invalidation of the
     /// guest may be done while what it takes away is mapped for the device. So nothing may come from it by then.
     pub fn forget(&self, device: DeviceHandle) {
-        let mut guard = self.state();
-        let state = &mut *guard;
+        let mut state = self.state();
         state.forget(device);
-        state.carry_out();
+        state = self.carry_out(state);
         state.drop_fixed(device);
-        let restless = &state.restless;
-        state.members.retain(|endpoint, member| {
-            endpoint.device != device || restless.contains(endpoint) && member.place.is_some()
-        });
+        if !state.asked.is_empty() {
+            state = self.carry_out(state);
+        }
+        state.drop_members(device);
         state.faulted.remove(&device);
         state.host.forget_device(device);
         let news = state.news(None);
-        drop(guard);
+        drop(state);
         self.tell(news);
     }
 
@@ -240,8 +264,11 @@ impl Mirror {
         table.map_or_else(Vec::new, |table| table.ledger.iter().collect())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Held<'_> {
+        let door = self.shared.door.lock();
+        let state = self.shared.state.lock();
+        drop(door);
+        state.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -254,7 +281,7 @@ impl Follower for UnitFollower {
             .iter()
             .map(|event| state.note(self.unit, event))
             .collect();
-        state.carry_out();
+        state = self.mirror.carry_out(state);
         let answer = state.answer(events, &named, self.unit);
         let news = state.news(Some(self.unit));
         drop(state);

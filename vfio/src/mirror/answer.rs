@@ -120,6 +120,7 @@ impl State {
                         member.unit == unit
                             && !self.is_refused(&endpoint, member)
                             && self.lack(&endpoint, member).is_none()
+                            && self.awaited(endpoint).is_none()
                     })
                 })
             })

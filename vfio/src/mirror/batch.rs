@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! One batch: what its events say is noted, and then carried out by its net effect.
+//! One batch: what its events say is noted, with what earlier ones left over.
 
 use super::State;
 use super::content::{Content, UnitId};
@@ -60,8 +60,7 @@ impl State {
                 self.host.count_only(Some(*id), |stats| stats.events += 1);
             }
             named.extend(tables);
-            let dirty = self.dirty.entry(content).or_default();
-            dirty.insert(invalidated.range);
+            self.ask(content, [invalidated.range]);
         }
         for table in self.nested.invalidate(unit, invalidated) {
             let tables = self.tables_of(Content::Nested(table));
@@ -73,31 +72,8 @@ impl State {
         named
     }
 
-    /// Carries out what was noted.
-    pub fn carry_out(&mut self) {
-        self.assign();
-        self.retry();
-        let dirty = std::mem::take(&mut self.dirty);
-        for (content, ranges) in &dirty {
-            if ranges.is_all() {
-                self.lift_budget(*content);
-            }
-            self.sync(*content, ranges);
-        }
-        self.flush();
-        self.settle_troubled();
-        let mut endpoints = std::mem::take(&mut self.touched);
-        endpoints.extend(&self.restless);
-        endpoints.extend(&self.returning);
-        for endpoint in endpoints {
-            self.position(endpoint);
-            self.prune(endpoint);
-        }
-        self.sweep();
-    }
-
     /// Adds what the host refused to what is to be synchronised, and empties what could not be cleaned.
-    fn retry(&mut self) {
+    pub fn retry(&mut self) {
         let ids: Vec<TableId> = self.tables.keys().copied().collect();
         for id in ids {
             let unclean = |table: &HostTable| table.trouble == Some(Trouble::Unclean);
@@ -107,14 +83,13 @@ impl State {
             let Some(table) = self.tables.get(&id) else {
                 continue;
             };
-            let retry = table.lacks.retry();
-            if table.trouble.is_none() && !retry.is_empty() {
+            let content = table.content;
+            let retry: Vec<IovaRange> = table.lacks.retry().iter().collect();
+            // Whoever is at it already will come to know.
+            if table.trouble.is_none() && !retry.is_empty() && !self.busy.contains(&content) {
                 let retries = retry.len() as u64;
                 self.host.count(Some(id), |stats| stats.retries += retries);
-                self.dirty
-                    .entry(table.content)
-                    .or_default()
-                    .extend(retry.iter());
+                self.ask(content, retry);
             }
         }
     }
@@ -124,15 +99,13 @@ impl State {
         if let Some(table) = self.tables.get_mut(&id) {
             table.trouble = None;
             self.returning.extend(&table.members);
-            self.dirty
-                .entry(table.content)
-                .or_default()
-                .insert(IovaRange::ALL);
+            let content = table.content;
+            self.ask(content, [IovaRange::ALL]);
         }
     }
 
     /// A domain that cost too much is tried again when all of it may have changed.
-    fn lift_budget(&mut self, content: Content) {
+    pub fn lift_budget(&mut self, content: Content) {
         for id in self.tables_of(content) {
             if let Some(table) = self.tables.get_mut(&id)
                 && table.trouble == Some(Trouble::OverBudget)
@@ -144,7 +117,7 @@ impl State {
     }
 
     /// Takes endpoints off the tables that may not be used, and empties those.
-    fn settle_troubled(&mut self) {
+    pub fn settle_troubled(&mut self) {
         let troubled: Vec<TableId> = self
             .tables
             .values()

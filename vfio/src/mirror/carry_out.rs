@@ -21,9 +21,93 @@ pub struct Hands<'a> {
     pub compaction: bool,
 }
 
+/// A plan, and how much of it is done.
+#[derive(Debug)]
+pub struct Work {
+    plan: Plan,
+    begun: bool,
+    removed: usize,
+    has_room: bool,
+    mapped: usize,
+    /// Why nothing more can be mapped.
+    exhausted: Option<HostError>,
+}
+
+impl Work {
+    pub const fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            begun: false,
+            removed: 0,
+            has_room: false,
+            mapped: 0,
+            exhausted: None,
+        }
+    }
+
+    /// The next run to be mapped.
+    fn next(&self) -> Option<Run> {
+        let Plan {
+            restored, added, ..
+        } = &self.plan;
+        let run = restored.get(self.mapped);
+        run.or_else(|| added.get(self.mapped.checked_sub(restored.len())?))
+            .copied()
+    }
+
+    /// Mappings still to be made.
+    const fn needed(&self) -> u64 {
+        (self.plan.restored.len() + self.plan.added.len() - self.mapped) as u64
+    }
+}
+
 impl Hands<'_> {
-    /// Does what `plan` says to `table`, as far as the host lets it.
-    pub fn carry_out(&mut self, table: &mut HostTable, plan: &Plan) {
+    /// Goes on with `work` in `table` for at most about `calls` calls of the host; whether it is over.
+    pub fn carry_on(&mut self, table: &mut HostTable, work: &mut Work, calls: usize) -> bool {
+        if !work.begun {
+            work.begun = true;
+            self.count_gaps(table, &work.plan);
+        }
+        let mut left = calls;
+        while let Some(removal) = work.plan.removals.get(work.removed) {
+            if left == 0 {
+                return false;
+            }
+            left -= 1;
+            work.removed += 1;
+            if let Err(error) = self.remove(table, removal) {
+                self.quarantine(table, error);
+                return true;
+            }
+        }
+        if !work.has_room {
+            work.has_room = true;
+            self.make_room(table, work.needed());
+        }
+        while table.trouble.is_none()
+            && let Some(run) = work.next()
+        {
+            if left == 0 {
+                return false;
+            }
+            left -= 1;
+            let result = match work.exhausted {
+                // The others would be refused as well, each after much work of the host.
+                Some(error) => Err(error),
+                None => self.map(table, &run, work.needed()),
+            };
+            work.mapped += 1;
+            if let Err(error) = result {
+                table.lacks.add(run.iova, error, self.host.now());
+                if matches!(error, HostError::EntryLimit | HostError::LockedMemory) {
+                    work.exhausted = Some(error);
+                }
+            }
+        }
+        true
+    }
+
+    fn count_gaps(&mut self, table: &HostTable, plan: &Plan) {
         if plan.gaps != 0 {
             tracing::debug!(
                 table = table.id.0,
@@ -35,35 +119,6 @@ impl Hands<'_> {
             stats.gaps += plan.gaps;
             stats.rights_changes += plan.rights_changes;
         });
-        for removal in &plan.removals {
-            if let Err(error) = self.remove(table, removal) {
-                self.quarantine(table, error);
-                return;
-            }
-        }
-        let mut needed = (plan.restored.len() + plan.added.len()) as u64;
-        self.make_room(table, needed);
-        if table.trouble.is_some() {
-            return;
-        }
-        let mut exhausted = None;
-        for run in plan.restored.iter().chain(&plan.added) {
-            let result = match exhausted {
-                // The others would be refused as well, each after much work of the host.
-                Some(error) => Err(error),
-                None => self.map(table, run, needed),
-            };
-            needed -= 1;
-            if let Err(error) = result {
-                table.lacks.add(run.iova, error, self.host.now());
-                if matches!(error, HostError::EntryLimit | HostError::LockedMemory) {
-                    exhausted = Some(error);
-                }
-            }
-            if table.trouble.is_some() {
-                return;
-            }
-        }
     }
 
     fn remove(&mut self, table: &mut HostTable, removal: &Removal) -> Result<(), HostError> {
@@ -209,7 +264,7 @@ mod tests {
             added: vec![run],
             ..Plan::default()
         };
-        hands.carry_out(&mut table, &plan);
+        assert!(hands.carry_on(&mut table, &mut Work::new(plan), 2));
         assert_eq!(backend.mappings(id).unwrap().len(), 1);
         assert_eq!(table.trouble, Some(Trouble::Unclean));
     }

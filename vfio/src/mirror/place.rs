@@ -134,10 +134,7 @@ impl State {
         let joining = self.host.features().can_cut;
         let table = HostTable::new(id, content, capabilities, limits, joining);
         self.add_table(table);
-        self.dirty
-            .entry(content)
-            .or_default()
-            .insert(IovaRange::ALL);
+        self.ask(content, [IovaRange::ALL]);
         Ok(id)
     }
 
@@ -198,8 +195,7 @@ impl State {
         let content = agreed.unwrap_or(Content::Nothing);
         if content != table.content {
             self.rename(id, content);
-            let dirty = self.dirty.entry(content).or_default();
-            dirty.insert(IovaRange::ALL);
+            self.ask(content, [IovaRange::ALL]);
         }
         for endpoint in members {
             if let Some(member) = self.members.get_mut(&endpoint) {
@@ -386,7 +382,16 @@ impl State {
         }
     }
 
-    /// The table of a device that cannot move and is gone goes with the last device of its group.
+    /// Nothing is kept of a device that is gone, but where it could not be detached.
+    pub fn drop_members(&mut self, device: DeviceHandle) {
+        let restless = &self.restless;
+        self.members.retain(|endpoint, member| {
+            endpoint.device != device || restless.contains(endpoint) && member.place.is_some()
+        });
+    }
+
+    /// The table of a device that cannot move and is gone goes with the last device of its group; until then the others may
+    /// agree now, which is to be carried out.
     pub fn drop_fixed(&mut self, device: DeviceHandle) {
         let Some(id) = self.host.fixed_table(device) else {
             return;
@@ -401,7 +406,6 @@ impl State {
             self.remove_table(id);
         } else {
             self.settle_group(id);
-            self.carry_out();
         }
     }
 }

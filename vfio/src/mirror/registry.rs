@@ -31,6 +31,7 @@ impl State {
     pub fn rename(&mut self, id: TableId, content: Content) {
         if let Some(table) = self.tables.get_mut(&id) {
             let before = std::mem::replace(&mut table.content, content);
+            table.generation += 1;
             self.unlist(before, id);
             self.contents.entry(content).or_default().insert(id);
         }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! From ranges that may have changed to calls of the host: walk the guest's tables once for each domain, compare with each
-//! host table that holds it, and carry the difference out.
+//! From ranges that may have changed to what has to be done: what the guest's tables map there is walked once for each domain
+//! and compared with each host table that holds it.
 
 use super::State;
-use super::carry_out::Hands;
+use super::carry_out::Work;
 use super::cluster::{Part, clusters};
 use super::content::Content;
 use super::range_set::RangeSet;
 use super::table::{HostTable, Trouble};
+use super::walk::{Survey, Walked};
 use super::wanted::Wanted;
 use crate::backend::TableId;
 use crate::diff::{Plan, plan};
@@ -15,109 +16,69 @@ use crate::nested::Flush;
 use crate::ram::RamMap;
 use crate::run::Run;
 use iommu::address::{Iova, IovaRange};
-use iommu::capabilities::Capabilities;
-use iommu::follow::GuestTables;
-use iommu::walk::range::{Progress, Run as GuestRun, WalkBudget, WalkCounts};
+use iommu::walk::range::Run as GuestRun;
 
-/// Tables that a walk may read for each range before the budget counts: the way down.
-const WAY_DOWN: u64 = 8;
-
-/// What a domain's tables map in a range.
-struct Walked {
-    range: IovaRange,
-    runs: Vec<GuestRun>,
-    counts: WalkCounts,
+/// A table that is to be made equal to what is walked.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    pub table: TableId,
+    /// What the table was when the walk began: its content is still the one that is walked if it is this.
+    pub generation: u64,
+    /// Everything is walked.
+    whole: bool,
 }
 
-/// The guest's tables cost more than they may.
-struct OverBudget;
-
 impl State {
-    /// Makes every table that holds `content` hold in `dirty` what it shall.
-    pub fn sync(&mut self, content: Content, dirty: &RangeSet) {
-        let tables = self.tables_of(content);
-        let Some(first) = tables.first().and_then(|id| self.tables.get(id)) else {
-            return;
-        };
-        let capabilities = first.capabilities;
-        let granule = tables
-            .iter()
-            .filter_map(|id| self.tables.get(id))
-            .map(|table| table.limits.granule())
-            .max()
-            .unwrap_or(1);
-        let dirty = rounded(dirty, granule);
-        let walked = match content {
-            Content::Guest(tables) => match self.walk(&tables, &capabilities, &dirty) {
-                Ok(walked) => walked,
-                Err(OverBudget) => return self.over_budget(content),
-            },
-            Content::Nothing | Content::Identity | Content::Nested(_) => {
-                dirty.iter().map(Walked::nothing).collect()
-            }
-        };
-        let leaves = walked.iter().map(|walked| walked.counts.leaves).sum();
-        for id in tables {
-            self.host.count_only(Some(id), |stats| {
-                stats.batches += 1;
-                if matches!(content, Content::Guest(_)) {
-                    for walked in &walked {
-                        stats.add_walk(&walked.counts);
-                    }
-                }
-            });
-            self.sync_table(id, &walked);
-            if let Some(table) = self.tables.get_mut(&id)
-                && dirty.is_all()
-            {
-                table.leaves = leaves;
-            }
-        }
+    /// `range` of `content` is to be compared, and this batch is to wait for that.
+    pub fn ask(&mut self, content: Content, ranges: impl IntoIterator<Item = IovaRange>) {
+        self.dirty.entry(content).or_default().extend(ranges);
+        self.asked.insert(content);
     }
 
-    /// What the guest's tables map in each range.
-    fn walk(
-        &mut self,
-        tables: &GuestTables,
-        capabilities: &Capabilities,
-        dirty: &RangeSet,
-    ) -> Result<Vec<Walked>, OverBudget> {
-        let mut left = WalkBudget {
-            tables: self.options.budget.tables + WAY_DOWN * dirty.len() as u64,
-            runs: self.options.budget.runs,
-        };
-        let mut walked = Vec::with_capacity(dirty.len());
-        for range in dirty.iter() {
-            let mut runs = Vec::new();
-            let Some(mut walk) = tables.walk(capabilities, &range) else {
-                continue;
-            };
-            let progress = walk.advance(self.memory.as_ref(), capabilities, left, &mut runs);
-            let counts = walk.counts();
-            self.host.stats.add_walk(&counts);
-            if let Progress::More(at) = progress {
-                tracing::warn!(%at, ?tables, "a guest domain costs more than it may");
-                return Err(OverBudget);
-            }
-            left.tables = left.tables.saturating_sub(counts.tables);
-            left.runs = left.runs.saturating_sub(runs.len() as u64);
-            walked.push(Walked {
-                range,
-                runs,
-                counts,
-            });
+    /// What is to be walked of `content`, and for which tables; `None` when there is nothing to do.
+    pub fn survey(&mut self, content: Content) -> Option<(Survey, Vec<Update>)> {
+        let dirty = self.dirty.remove(&content)?;
+        if dirty.is_all() {
+            self.lift_budget(content);
         }
-        Ok(walked)
+        let ids = self.tables_of(content);
+        let tables: Vec<&HostTable> = ids.iter().filter_map(|id| self.tables.get(id)).collect();
+        let capabilities = tables.first()?.capabilities;
+        let granules = tables.iter().map(|table| table.limits.granule());
+        let dirty = rounded(&dirty, granules.max().unwrap_or(1));
+        let whole = dirty.is_all();
+        let updates = tables.iter().map(|table| Update {
+            table: table.id,
+            generation: table.generation,
+            whole,
+        });
+        let updates = updates.collect();
+        let memory = self.memory.clone();
+        let budget = &self.options.budget;
+        let survey = Survey::new(content, capabilities, memory, budget, &dirty);
+        Some((survey, updates))
     }
 
-    /// Makes one table hold what was walked.
-    fn sync_table(&mut self, id: TableId, walked: &[Walked]) {
+    /// What has to be done in a table so that it holds what was walked; `None` when it is no longer what it was.
+    pub fn plan(&mut self, update: &Update, walked: &[Walked]) -> Option<Work> {
+        let id = update.table;
         let can_cut = self.host.features().can_cut;
-        let Some(table) = self.tables.get_mut(&id) else {
-            return;
-        };
+        let table = self.tables.get_mut(&id)?;
+        if table.generation != update.generation {
+            return None;
+        }
+        let copies = matches!(table.content, Content::Guest(_));
+        self.host.count_only(Some(id), |stats| {
+            stats.batches += 1;
+            for walked in walked.iter().filter(|_| copies) {
+                stats.add_walk(&walked.counts);
+            }
+        });
+        if update.whole {
+            table.leaves = walked.iter().map(|walked| walked.counts.leaves).sum();
+        }
         if table.trouble.is_some() {
-            return;
+            return None;
         }
         let mut parts: Vec<Part> = Vec::with_capacity(walked.len());
         for Walked { range, runs, .. } in walked {
@@ -138,12 +99,14 @@ impl State {
         for (range, wanted) in clusters(&table.ledger, parts, joins) {
             whole.append(plan(&table.ledger, range, &wanted, can_cut));
         }
-        let mut hands = Hands {
-            host: &mut self.host,
-            ram: &self.ram,
-            compaction: self.options.compaction,
+        Some(Work::new(whole))
+    }
+
+    /// Blocks the domain of a table that was made to hold more than it may.
+    pub fn check_budget(&mut self, update: &Update) {
+        let Some(table) = self.tables.get(&update.table) else {
+            return;
         };
-        hands.carry_out(table, &whole);
         let (content, runs) = (table.content, table.ledger.len() as u64);
         let ledgers = self.tables.values().map(|table| table.ledger.len() as u64);
         let all_runs: u64 = ledgers.sum();
@@ -153,7 +116,7 @@ impl State {
     }
 
     /// Blocks a domain that costs too much. Its tables are emptied once nothing goes through them.
-    fn over_budget(&mut self, content: Content) {
+    pub fn over_budget(&mut self, content: Content) {
         self.host.stats.over_budget += 1;
         for id in self.tables_of(content) {
             self.host
@@ -176,20 +139,10 @@ impl State {
         if emptied.is_err() {
             return false;
         }
+        table.generation += 1;
         table.ledger.clear();
         table.lacks.clear();
         true
-    }
-}
-
-impl Walked {
-    /// No tables were walked in `range`.
-    fn nothing(range: IovaRange) -> Self {
-        Self {
-            range,
-            runs: Vec::new(),
-            counts: WalkCounts::default(),
-        }
     }
 }
 

@@ -119,6 +119,8 @@ pub struct HostTable {
     pub members: BTreeSet<Endpoint>,
     pub lacks: Lacks,
     pub trouble: Option<Trouble>,
+    /// Grows when it is emptied or shall hold something else: what was planned for it before is void.
+    pub generation: u64,
     /// Guest pages that the last walk of everything found.
     pub leaves: u64,
 }
@@ -142,6 +144,7 @@ impl HostTable {
             members: BTreeSet::new(),
             lacks: Lacks::default(),
             trouble: None,
+            generation: 0,
             leaves: 0,
         }
     }
