@@ -21,9 +21,9 @@
 //! the memory to somebody else. [`Mirror::still_reachable`] names such devices, so that the machine can stop them (bus
 //! mastering off); each batch tries again.
 //!
-//! One lock guards everything, over calls of the host too; the unit calls with none of its own held. First-stage
-//! tables are not copied but walked by the host (`nested`). Not here: two stages of the guest's, one on the other; memory of
-//! other devices (peer to peer).
+//! One lock guards everything, over calls of the host too, but it is let go between slices of long work (`slices`); the unit
+//! calls with none of its own held. First-stage tables are not copied but walked by the host (`nested`). Not here: two stages of
+//! the guest's, one on the other; memory of other devices (peer to peer).
 
 mod answer;
 mod batch;

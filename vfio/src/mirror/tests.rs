@@ -14,4 +14,5 @@ mod refusals;
 mod reports;
 mod rig;
 mod sharing;
+mod slices;
 mod unclean;

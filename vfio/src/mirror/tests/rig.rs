@@ -93,13 +93,7 @@ impl Rig {
         let host = FakeBackend::new(host);
         host.open(A);
         host.open(B);
-        let regions = RAM.map(|(gpa, len, host)| RamRegion {
-            gpa: GuestAddress(gpa),
-            len,
-            host: HostVa(host),
-        });
-        let ram = RamMap::new(regions.to_vec()).unwrap();
-        let mirror = Mirror::new(Box::new(host.clone()), memory.clone(), ram, options);
+        let mirror = Mirror::new(Box::new(host.clone()), memory.clone(), ram(), options);
         let capabilities = Capabilities::legacy(&LegacyOptions {
             caching_mode: true,
             ..LegacyOptions::default()
@@ -281,6 +275,16 @@ impl Rig {
     pub fn identity(&self) -> Option<TableId> {
         self.host.identity_table()
     }
+}
+
+/// Where the guest's RAM is.
+pub fn ram() -> RamMap {
+    let regions = RAM.map(|(gpa, len, host)| RamRegion {
+        gpa: GuestAddress(gpa),
+        len,
+        host: HostVa(host),
+    });
+    RamMap::new(regions.to_vec()).unwrap()
 }
 
 pub fn pages_of(runs: &[Run]) -> Pages {
