@@ -149,8 +149,9 @@ pub trait Backend: fmt::Debug + Send {
 
     /// Removes every mapping in `range`, which cuts none; returns the bytes removed. An empty range is no error.
     ///
-    /// A mapping that sticks out of the range is an error on type1; iommufd reports the same as for an empty range. So the
-    /// caller compares the bytes with what it knows to be there.
+    /// A mapping that sticks out of the range is an error on type1. iommufd reports the same as for an empty range, and has
+    /// removed the mappings before that one. So the caller compares the bytes with what it knows to be there, and where they
+    /// differ it knows nothing of the table any more.
     ///
     /// # Errors
     /// The host refuses; nothing is removed, except for [`HostError::Io`] and [`HostError::Busy`], which may come halfway.

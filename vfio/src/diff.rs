@@ -8,6 +8,10 @@
 //! What goes, goes first: so a table is at no moment anything but a part of what was, or of what is to be; addresses that
 //! change are not mapped twice; and entries are free before new ones are taken. A call that removes covers everything up to
 //! the next mapping that stays.
+//!
+//! No host can change the rights of a mapping in place: an overlapping mapping is refused (EEXIST), and another table with the
+//! rights changed cannot be attached without a gap either. So where only the rights change, and some right stays, there is a gap
+//! too. What comes back goes last and comes first, so that the gap is as long as that takes and no longer.
 
 use crate::ledger::Ledger;
 use crate::run::{Run, around};
@@ -25,16 +29,17 @@ pub struct Removal {
 /// What has to be done, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What goes.
+    /// What goes for good, or for something else.
     pub removals: Vec<Removal>,
-    /// What comes back: it went only because the host cannot cut.
+    /// What goes and comes back, at least in part.
+    pub reopened: Vec<Removal>,
+    /// What comes back: it went only because the host cannot cut, or cannot change rights.
     pub restored: Vec<Run>,
     /// What is new.
     pub added: Vec<Run>,
     /// Mappings that stay in part and are absent meanwhile.
     pub gaps: u64,
-    /// Addresses that go on reaching the same memory with some right that they had, but are absent while the rights change.
-    /// No host can change the rights of a mapping.
+    /// Mappings that go on reaching the same memory with some right that they had, but are absent while the rights change.
     pub rights_changes: u64,
 }
 
@@ -42,12 +47,18 @@ impl Plan {
     /// How many calls of the host it takes.
     #[must_use]
     pub fn calls(&self) -> usize {
-        self.removals.len() + self.restored.len() + self.added.len()
+        self.all_removals().count() + self.restored.len() + self.added.len()
+    }
+
+    /// Everything that goes, in order.
+    pub fn all_removals(&self) -> impl Iterator<Item = &Removal> {
+        self.removals.iter().chain(&self.reopened)
     }
 
     /// Adds what has to be done elsewhere in the same table.
     pub fn append(&mut self, other: Self) {
         self.removals.extend(other.removals);
+        self.reopened.extend(other.reopened);
         self.restored.extend(other.restored);
         self.added.extend(other.added);
         self.gaps += other.gaps;
@@ -70,6 +81,7 @@ pub fn plan(ledger: &Ledger, range: IovaRange, wanted: &[Run], can_cut: bool) ->
         ledger,
         can_cut,
         removing: None,
+        returns: false,
         plan: Plan::default(),
     };
     let mut kept = Vec::new();
@@ -93,7 +105,7 @@ pub fn plan(ledger: &Ledger, range: IovaRange, wanted: &[Run], can_cut: bool) ->
     sweep.close();
     let mut plan = sweep.plan;
     for run in wanted {
-        add(&mut plan, run, &held, &kept, can_cut);
+        add(&mut plan, run, &held, &kept);
     }
     if !can_cut {
         restore_ends(&mut plan, range, &held, &kept);
@@ -107,6 +119,8 @@ struct Sweep<'a> {
     can_cut: bool,
     /// What goes since the last mapping that stays.
     removing: Option<IovaRange>,
+    /// Some of that comes back.
+    returns: bool,
     plan: Plan,
 }
 
@@ -116,7 +130,9 @@ impl Sweep<'_> {
         let mut left = Some(held.iova);
         for wanted in over {
             if !wanted.agrees_with(held) {
-                self.plan.rights_changes += u64::from(keeps_a_right(held, &wanted));
+                let changes = keeps_a_right(held, &wanted);
+                self.plan.rights_changes += u64::from(changes);
+                self.returns |= changes;
                 continue;
             }
             let Some(rest) = left else { break };
@@ -156,6 +172,7 @@ impl Sweep<'_> {
         let outside = held.len() - inside.len();
         self.plan.gaps += u64::from(same + outside != 0);
         self.plan.rights_changes += changes;
+        self.returns |= same + outside + changes != 0;
         self.remove(held.iova);
     }
 
@@ -182,7 +199,13 @@ impl Sweep<'_> {
         let cuts = self.can_cut
             && (sticks_out(self.ledger.get(range.start()))
                 || sticks_out(self.ledger.get(range.last())));
-        self.plan.removals.push(Removal { range, cuts });
+        let returns = std::mem::take(&mut self.returns);
+        let list = if returns {
+            &mut self.plan.reopened
+        } else {
+            &mut self.plan.removals
+        };
+        list.push(Removal { range, cuts });
     }
 }
 
@@ -199,16 +222,16 @@ fn overlapping(runs: &[Run], range: IovaRange) -> impl Iterator<Item = &Run> {
         .take_while(move |run| run.iova.start() <= range.last())
 }
 
-/// Adds the parts of `wanted` that are not kept. A part that holds something which went only with the rest of its mapping
-/// comes back before what is new.
-fn add(plan: &mut Plan, wanted: &Run, held: &[Run], kept: &[Run], can_cut: bool) {
+/// Adds the parts of `wanted` that are not kept. A part that holds something which was there with some of its rights comes
+/// back before what is new.
+fn add(plan: &mut Plan, wanted: &Run, held: &[Run], kept: &[Run]) {
     let mut left = Some(wanted.iova);
     let mut put = |part: IovaRange| {
         let Some(run) = wanted.clip(part) else {
             return;
         };
-        let was_there = || overlapping(held, part).any(|held| held.agrees_with(&run));
-        if !can_cut && was_there() {
+        let was_there = |held: &Run| held.agrees_with(&run) || keeps_a_right(held, &run);
+        if overlapping(held, part).any(was_there) {
             plan.restored.push(run);
         } else {
             plan.added.push(run);

@@ -3,7 +3,7 @@
 //! and a log of what it was asked, for tests.
 //!
 //! The rules: mappings never overlap; an unmap that would cut a mapping does nothing and is an error (type1) or looks like
-//! an empty range (iommufd); only iommufd has the cut; type1 has an entry limit and no moves; addresses outside the
+//! an empty range, once whole mappings before it are gone (iommufd); only iommufd has the cut; type1 has an entry limit and no moves; addresses outside the
 //! aperture, misaligned ones and such without RAM behind are refused; a device that reserves addresses takes them from the
 //! tables that it is attached to; a failed replacement leaves the endpoint blocked, and
 //! attaching the table that the host still remembers then does nothing; a table in use cannot be destroyed.
@@ -314,11 +314,7 @@ impl State {
     fn add_table(&mut self, options: &FakeOptions) -> TableId {
         let id = TableId(self.next);
         self.next += 1;
-        let table = FakeTable::new(
-            &options.limits,
-            options.entry_limit,
-            options.features.can_cut,
-        );
+        let table = FakeTable::new(&options.limits, options.entry_limit, options.features);
         self.tables.insert(id, table);
         id
     }

@@ -70,7 +70,7 @@ fn plan_that_cannot_cut_takes_the_mapping_and_restores_both_ends() {
         &[],
         false,
     );
-    assert_eq!(plan.removals, [removal(0, 512, false)]);
+    assert_eq!(plan.reopened, [removal(0, 512, false)]);
     assert_eq!(plan.restored, [rw(0, 7, 0x200), rw(8, 504, 0x208)]);
     assert_eq!((plan.added.len(), plan.gaps), (0, 1));
 }
@@ -84,7 +84,7 @@ fn plan_that_cannot_cut_joins_what_stays_inside_with_the_ends() {
         &[rw(2, 1, 0x22), rw(4, 2, 0x24)],
         false,
     );
-    assert_eq!(plan.removals, [removal(0, 8, false)]);
+    assert_eq!(plan.reopened, [removal(0, 8, false)]);
     assert_eq!(plan.restored, [rw(0, 3, 0x20), rw(4, 4, 0x24)]);
 }
 
@@ -112,10 +112,44 @@ fn plan_for_other_rights_maps_anew_and_says_so() {
     for can_cut in [true, false] {
         let ledger = ledger(&[page_run(0, 2, 0x10, Rights::Read)], can_cut);
         let plan = plan(&ledger, pages_range(0, 2), &[rw(0, 2, 0x10)], can_cut);
-        assert_eq!(plan.removals, [removal(0, 2, false)]);
-        assert_eq!(plan.added, [rw(0, 2, 0x10)]);
+        assert_eq!(plan.reopened, [removal(0, 2, false)]);
+        assert_eq!(plan.restored, [rw(0, 2, 0x10)]);
         assert_eq!((plan.gaps, plan.rights_changes), (0, 1));
     }
+}
+
+#[test]
+fn plan_takes_away_last_and_maps_first_what_only_changes_its_rights() {
+    for can_cut in [true, false] {
+        let held = [
+            rw(0, 1, 0x10),
+            rw(2, 1, 0x20),
+            rw(4, 1, 0x30),
+            rw(6, 1, 0x40),
+        ];
+        let read = |first, gpa| page_run(first, 1, gpa, Rights::Read);
+        let wanted = [
+            read(0, 0x10),
+            rw(2, 1, 0x20),
+            rw(5, 1, 0x90),
+            rw(6, 1, 0x40),
+        ];
+        let ledger = ledger(&held, can_cut);
+        let plan = plan(&ledger, pages_range(0, 8), &wanted, can_cut);
+        assert_eq!(plan.removals, [removal(4, 1, false)]);
+        assert_eq!(plan.reopened, [removal(0, 1, false)]);
+        assert_eq!(plan.restored, [read(0, 0x10)]);
+        assert_eq!(plan.added, [rw(5, 1, 0x90)]);
+    }
+}
+
+#[test]
+fn plan_for_rights_without_a_common_one_is_no_gap() {
+    let ledger = ledger(&[page_run(0, 1, 0x10, Rights::Read)], true);
+    let write = page_run(0, 1, 0x10, Rights::Write);
+    let plan = plan(&ledger, pages_range(0, 1), &[write], true);
+    assert_eq!((plan.removals.len(), plan.reopened.len()), (1, 0));
+    assert_eq!((plan.gaps, plan.rights_changes), (0, 0));
 }
 
 #[test]
@@ -225,7 +259,7 @@ fn fewest_removals(gone: &Pages, stays: &Pages) -> usize {
 /// Does what `plan` says to `held`, and checks each step.
 fn carry_out(plan: &Plan, held: &[Run]) -> Pages {
     let mut pages = pages_of(held.iter().copied());
-    for removal in &plan.removals {
+    for removal in plan.all_removals() {
         let inside = |page: &u64| removal.range.contains(Iova(*page << 12));
         pages.retain(|page, _| !inside(page));
         let cut = held.iter().any(|run| {
@@ -261,12 +295,13 @@ proptest! {
         let new: Pages = expected.clone().into_iter().filter(|(page, _)| !stays.contains_key(page)).collect();
 
         prop_assert_eq!(carry_out(&plan, &held), expected);
-        for removal in &plan.removals {
+        for removal in plan.all_removals() {
             prop_assert!(stays.keys().all(|page| !removal.range.contains(Iova(*page << 12))));
         }
-        prop_assert_eq!(plan.removals.len(), fewest_removals(&gone, &stays));
-        prop_assert_eq!(plan.added.len(), runs_of(&new).len());
-        prop_assert_eq!((plan.restored.len(), plan.gaps), (0, 0));
+        prop_assert_eq!(plan.all_removals().count(), fewest_removals(&gone, &stays));
+        prop_assert_eq!(plan.restored.len() + plan.added.len(), runs_of(&new).len());
+        prop_assert_eq!(plan.gaps, 0);
+        prop_assert_eq!(plan.restored.is_empty(), plan.rights_changes == 0);
     }
 
     /// Where it cannot: the outcome is right, mappings that stay whole are not touched, and every other that stays in
@@ -300,11 +335,11 @@ proptest! {
         let new: Pages = expected.clone().into_iter().filter(|(page, _)| !stays.contains_key(page)).collect();
 
         prop_assert_eq!(carry_out(&plan, &held), expected.clone());
-        for removal in &plan.removals {
+        for removal in plan.all_removals() {
             prop_assert!(stays.keys().all(|page| !removal.range.contains(Iova(*page << 12))));
         }
         prop_assert_eq!(plan.gaps, gaps);
-        prop_assert_eq!(plan.removals.len(), fewest_removals(&gone, &stays));
+        prop_assert_eq!(plan.all_removals().count(), fewest_removals(&gone, &stays));
         // What continues a mapping outside the range may not be one with it: that would be another batch's.
         prop_assert!(plan.restored.len() + plan.added.len() <= runs_of(&new).len() + 2);
     }

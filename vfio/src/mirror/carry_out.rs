@@ -45,6 +45,11 @@ impl Work {
         }
     }
 
+    /// The next range to be removed.
+    fn removal(&self) -> Option<Removal> {
+        self.plan.all_removals().nth(self.removed).copied()
+    }
+
     /// The next run to be mapped.
     fn next(&self) -> Option<Run> {
         let Plan {
@@ -69,13 +74,13 @@ impl Hands<'_> {
             self.count_gaps(table, &work.plan);
         }
         let mut left = calls;
-        while let Some(removal) = work.plan.removals.get(work.removed) {
+        while let Some(removal) = work.removal() {
             if left == 0 {
                 return false;
             }
             left -= 1;
             work.removed += 1;
-            if let Err(error) = self.remove(table, removal) {
+            if let Err(error) = self.remove(table, &removal) {
                 self.quarantine(table, error);
                 return true;
             }
@@ -108,15 +113,16 @@ impl Hands<'_> {
     }
 
     fn count_gaps(&mut self, table: &HostTable, plan: &Plan) {
-        if plan.gaps != 0 {
+        if plan.gaps + plan.rights_changes != 0 {
             tracing::debug!(
                 table = table.id.0,
                 gaps = plan.gaps,
-                "mappings that stay are absent for a moment: the host cannot cut"
+                rights = plan.rights_changes,
+                "mappings that stay are absent for a moment: the host cannot cut, or cannot change rights"
             );
         }
         self.host.count(Some(table.id), |stats| {
-            stats.gaps += plan.gaps;
+            stats.gaps += plan.gaps + plan.rights_changes;
             stats.rights_changes += plan.rights_changes;
         });
     }

@@ -112,9 +112,10 @@ pub struct Stats {
     pub refusals: Refusals,
     /// Ranges tried again after a refusal.
     pub retries: u64,
-    /// Mappings that stayed in the guest's tables but were absent on the host for a moment.
+    /// Mappings that stayed in the guest's tables, at least with some of their rights, but were absent on the host for a
+    /// moment.
     pub gaps: u64,
-    /// Mappings absent for a moment while their rights changed.
+    /// Those of them that were absent because their rights changed, which no host can do in place.
     pub rights_changes: u64,
     /// Rows of mappings replaced by one. Each is a gap too.
     pub compactions: u64,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One table of the fake host: its mappings, each with the borders that it was made or cut with.
 
-use super::super::{HostError, Limits};
+use super::super::{Features, HostError, Limits};
 use crate::ram::HostVa;
 use crate::run::{Run, around};
 use iommu::address::{Iova, IovaRange, PAGE_SIZE};
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub struct FakeTable {
     limits: Limits,
     entry_limit: Option<u32>,
-    can_cut: bool,
+    features: Features,
     mappings: BTreeMap<u64, Mapping>,
 }
 
@@ -23,11 +23,11 @@ struct Mapping {
 }
 
 impl FakeTable {
-    pub(super) fn new(limits: &Limits, entry_limit: Option<u32>, can_cut: bool) -> Self {
+    pub(super) fn new(limits: &Limits, entry_limit: Option<u32>, features: Features) -> Self {
         Self {
             limits: limits.clone(),
             entry_limit,
-            can_cut,
+            features,
             mappings: BTreeMap::new(),
         }
     }
@@ -93,23 +93,26 @@ impl FakeTable {
 
     pub(super) fn unmap(&mut self, range: IovaRange) -> Result<u64, HostError> {
         self.check_aligned(range)?;
-        let cuts = self.touched(range).any(|mapping| {
-            !range.contains(mapping.run.iova.start()) || !range.contains(mapping.run.iova.last())
-        });
-        match (cuts, self.can_cut) {
-            (true, true) => return Ok(0),
-            (true, false) => return Err(HostError::Invalid),
-            (false, _) => {}
+        let whole = |run: &Run| range.contains(run.iova.start()) && range.contains(run.iova.last());
+        let touched: Vec<Run> = self.touched(range).map(|mapping| mapping.run).collect();
+        let cuts = !touched.iter().all(whole);
+        if cuts && !self.features.can_move {
+            return Err(HostError::Invalid);
         }
-        let gone: Vec<Run> = self.touched(range).map(|mapping| mapping.run).collect();
+        // iommufd goes from mapping to mapping, and ends at the first that sticks out (iopt_unmap_iova_range).
+        let gone: Vec<Run> = touched.into_iter().take_while(whole).collect();
         for run in &gone {
             self.mappings.remove(&run.iova.start().0);
         }
-        Ok(gone.iter().map(Run::len).sum())
+        Ok(if cuts {
+            0
+        } else {
+            gone.iter().map(Run::len).sum()
+        })
     }
 
     pub(super) fn cut_out(&mut self, range: IovaRange) -> Result<u64, HostError> {
-        if !self.can_cut {
+        if !self.features.can_cut {
             return Err(HostError::Unsupported);
         }
         self.check_aligned(range)?;

@@ -105,6 +105,19 @@ fn unmap_that_would_cut_changes_nothing() {
 }
 
 #[test]
+fn unmap_on_iommufd_removes_whole_mappings_before_the_one_that_it_would_cut_and_tells_nothing() {
+    let (mut backend, table) = iommufd();
+    map(&mut backend, table, 0x1000, 0x1000).unwrap();
+    map(&mut backend, table, 0x2000, 0x2000).unwrap();
+    map(&mut backend, table, 0x9000, 0x1000).unwrap();
+    assert_eq!(backend.unmap(table, range(0x1000, 0x2000)), Ok(0));
+    let left = [run(0x2000, 0x2000), run(0x9000, 0x1000)];
+    assert_eq!(backend.mappings(table).unwrap(), left);
+    assert_eq!(backend.unmap(table, range(0x3000, 0x7000)), Ok(0));
+    assert_eq!(backend.mappings(table).unwrap(), left);
+}
+
+#[test]
 fn cut_out_leaves_two_mappings_that_unmap_separately() {
     let (mut backend, table) = iommufd();
     map(&mut backend, table, 0x20_0000, 0x20_0000).unwrap();

@@ -2,8 +2,8 @@
 //! A host that does not remove what the guest took away: what its devices reach then, and who is told.
 
 use super::rig::*;
-use crate::backend::HostError;
 use crate::backend::fake::{CallKind, Injection};
+use crate::backend::{Backend, HostError};
 use iommu::follow::{Attachment, Unmet};
 
 #[test]
@@ -162,4 +162,61 @@ fn device_that_is_blocked_or_goes_through_an_empty_table_is_not_named() {
     let event = attachment(A, Attachment::Blocked);
     assert!(rig.unit.apply(&[event]).results[0].is_err());
     assert_eq!(rig.mirror.still_reachable(), [], "its table is empty");
+}
+
+#[test]
+fn device_that_cannot_be_stopped_is_refused_and_named_until_it_can() {
+    let mut rig = Rig::iommufd();
+    let (one, two) = (rig.table(), rig.table());
+    rig.map(one, 0, 0x5000, RW);
+    rig.map(two, 0, 0x6000, RW);
+    rig.attached(one);
+    for kind in [CallKind::Remove, CallKind::Detach] {
+        rig.host.inject(Injection::always(kind, HostError::Io));
+    }
+    for _ in 0..3 {
+        let answer = rig.unit.apply(&[attachment(A, Attachment::Blocked)]);
+        assert_eq!(refused(&answer), [Unmet::Attachment(A)]);
+        let answer = rig.unit.apply(&[domain_invalidated(1)]);
+        assert_eq!(answer.resynced, []);
+        assert_eq!(rig.mirror.still_reachable(), [A]);
+        assert_eq!(rig.reached(A), [rw(0, PAGE, 0x5000)], "the host keeps it");
+    }
+    let report = rig.mirror.report();
+    assert!(report.devices[0].still_reachable && report.devices[0].refused.is_some());
+    assert_eq!(
+        report.devices[0].counters.faults, 1,
+        "one fault, until it is resynced"
+    );
+    rig.host.heal();
+    rig.attach(A, rig.domain(2, two));
+    assert_eq!(rig.reached(A), [rw(0, PAGE, 0x6000)]);
+    assert_eq!(rig.mirror.still_reachable(), []);
+    assert_eq!(rig.mirror.tables().len(), 1);
+}
+
+#[test]
+fn host_whose_mappings_have_other_borders_than_it_was_given_is_emptied_and_filled_anew() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map_pages(root, 0, 0x100_0000, 2 * PAGE);
+    rig.map(root, 8 * PAGE, 0x5000, RW);
+    rig.attached(root);
+    // What the ledger has as two runs is one mapping and a hole.
+    let table = rig.table_of(A).unwrap();
+    rig.host.lose(table, range(8 * PAGE, PAGE));
+    let wide = rw(8 * PAGE, 4 * PAGE, 0x5000);
+    let host = crate::ram::HostVa(0x7000_0000_5000);
+    rig.host.clone().map(table, &wide, host).unwrap();
+    rig.clear(root, 0, 1);
+    rig.clear(root, PAGE, 1);
+    rig.clear(root, 8 * PAGE, 1);
+    let _ = rig.unit.apply(&[domain_invalidated(1)]);
+    assert_eq!(rig.mirror.stats().quarantines, 1);
+    assert_eq!(rig.reached(A), []);
+    rig.map(root, 3 * PAGE, 0x6000, RW);
+    let answer = rig.unit.apply(&[domain_invalidated(1)]);
+    assert_eq!((answer.results, answer.resynced), (vec![Ok(())], vec![A]));
+    assert_eq!(rig.pages(A), rig.expected(root, 0..16));
+    rig.assert_ledger_is_true();
 }
