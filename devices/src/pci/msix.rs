@@ -2,8 +2,11 @@
 //! MSI-X (PCI Express Base Specification 6.0, section 7.7.2): the capability, and the vector table and pending bits, which
 //! lie in a BAR.
 //!
-//! Nothing is sent here: messages are returned to whoever holds no lock. Table and pending bits take aligned accesses of 4
-//! and 8 bytes; others read all-ones and are lost, which the specification leaves undefined.
+//! Nothing is sent here: messages are returned to whoever holds no lock.
+
+mod table;
+
+pub use table::{ENTRY_SIZE, MsixPlace, MsixTable};
 
 use super::config::{ConfigSpace, capability};
 use bitfield_struct::bitfield;
@@ -23,10 +26,7 @@ pub struct MsixControl {
     pub enable: bool,
 }
 
-/// Bytes of a table entry.
-pub const ENTRY_SIZE: u64 = 16;
-
-/// Where table and pending bits lie.
+/// Where table and pending bits of an emulated device lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsixLayout {
     /// The BAR that holds both.
@@ -40,12 +40,20 @@ pub struct MsixLayout {
 }
 
 impl MsixLayout {
+    const fn place(self) -> MsixPlace {
+        MsixPlace {
+            vectors: self.vectors,
+            table: (self.bar, self.table),
+            pending: (self.bar, self.pending),
+        }
+    }
+
     fn table_bytes(self) -> u64 {
-        u64::from(self.vectors) * ENTRY_SIZE
+        self.place().table_bytes()
     }
 
     fn pending_bytes(self) -> u64 {
-        u64::from(self.vectors).div_ceil(64) * 8
+        self.place().pending_bytes()
     }
 
     /// First offset of the BAR beyond table and pending bits.
@@ -56,25 +64,12 @@ impl MsixLayout {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    address: u64,
-    data: u32,
-    masked: bool,
-}
-
-const MASKED: Entry = Entry {
-    address: 0,
-    data: 0,
-    masked: true,
-};
-
 /// The state behind the capability.
 #[derive(Debug)]
 pub struct Msix {
     at: u16,
     layout: MsixLayout,
-    entries: Vec<Entry>,
+    table: MsixTable,
     pending: Vec<u64>,
 }
 
@@ -109,7 +104,7 @@ impl Msix {
         Self {
             at,
             layout,
-            entries: vec![MASKED; vectors],
+            table: MsixTable::new(layout.place()),
             pending: vec![0; vectors.div_ceil(64)],
         }
     }
@@ -132,7 +127,7 @@ impl Msix {
 
     /// Back to the state after power-on.
     pub fn reset(&mut self) {
-        self.entries.fill(MASKED);
+        self.table.reset();
         self.pending.fill(0);
     }
 
@@ -140,19 +135,16 @@ impl Msix {
     /// masked (it becomes pending then).
     pub fn trigger(&mut self, config: &ConfigSpace, vector: u16) -> Option<MsiMessage> {
         let control = self.control(config);
-        let index = usize::from(vector);
-        let entry = *self.entries.get(index)?;
-        if !control.enable() {
+        if !control.enable() || vector >= self.layout.vectors {
             return None;
         }
-        if control.function_mask() || entry.masked {
+        let message = self.table.message(vector);
+        let message = message.filter(|_| !control.function_mask());
+        if message.is_none() {
+            let index = usize::from(vector);
             self.pending[index / 64] |= 1 << (index % 64);
-            return None;
         }
-        Some(MsiMessage {
-            address: entry.address,
-            data: entry.data,
-        })
+        message
     }
 
     /// The pending messages of vectors that nothing masks any more. Call after a write to the capability or the table.
@@ -162,126 +154,34 @@ impl Msix {
             return Vec::new();
         }
         let mut ready = Vec::new();
-        for (index, entry) in self.entries.iter().enumerate() {
-            let (word, bit) = (index / 64, 1u64 << (index % 64));
-            if !entry.masked && self.pending[word] & bit != 0 {
-                self.pending[word] &= !bit;
-                ready.push(MsiMessage {
-                    address: entry.address,
-                    data: entry.data,
-                });
+        for vector in 0..self.layout.vectors {
+            if self.is_pending(vector)
+                && let Some(message) = self.table.message(vector)
+            {
+                let index = usize::from(vector);
+                self.pending[index / 64] &= !(1 << (index % 64));
+                ready.push(message);
             }
         }
         ready
     }
 
+    fn is_pending(&self, vector: u16) -> bool {
+        let index = usize::from(vector);
+        let word = self.pending.get(index / 64).copied().unwrap_or(0);
+        word >> (index % 64) & 1 != 0
+    }
+
     /// Reads from the BAR; whether the access belongs to table or pending bits.
     pub fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) -> bool {
-        let Some(place) = self.place(bar, offset, data.len()) else {
-            return self.covers(bar, offset);
-        };
-        for (index, dword) in data.chunks_exact_mut(4).enumerate() {
-            let value = match place {
-                Place::Table(first) => self.table_dword(first + index),
-                Place::Pending(first) => self.pending_dword(first + index),
-            };
-            dword.copy_from_slice(&value.to_le_bytes());
-        }
-        true
+        let pending = |vector| self.is_pending(vector);
+        self.table.read(bar, offset, data, pending)
     }
 
     /// Writes into the BAR; whether the access belongs to table or pending bits. Pending bits are read-only.
     pub fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) -> bool {
-        let Some(place) = self.place(bar, offset, data.len()) else {
-            return self.covers(bar, offset);
-        };
-        if let Place::Table(first) = place {
-            for (index, dword) in data.chunks_exact(4).enumerate() {
-                let mut bytes = [0; 4];
-                bytes.copy_from_slice(dword);
-                self.set_table_dword(first + index, u32::from_le_bytes(bytes));
-            }
-        }
-        true
+        self.table.write(bar, offset, data).is_some()
     }
-
-    fn covers(&self, bar: u8, offset: u64) -> bool {
-        bar == self.layout.bar
-            && (self.in_table(offset).is_some() || self.in_pending(offset).is_some())
-    }
-
-    fn in_table(&self, offset: u64) -> Option<u64> {
-        let inside = offset.checked_sub(u64::from(self.layout.table))?;
-        (inside < self.layout.table_bytes()).then_some(inside)
-    }
-
-    fn in_pending(&self, offset: u64) -> Option<u64> {
-        let inside = offset.checked_sub(u64::from(self.layout.pending))?;
-        (inside < self.layout.pending_bytes()).then_some(inside)
-    }
-
-    fn place(&self, bar: u8, offset: u64, len: usize) -> Option<Place> {
-        let aligned = (len == 4 || len == 8) && offset.is_multiple_of(len as u64);
-        if bar != self.layout.bar || !aligned {
-            return None;
-        }
-        let dword = |inside: u64| usize::try_from(inside / 4).ok();
-        if let Some(inside) = self.in_table(offset) {
-            return dword(inside).map(Place::Table);
-        }
-        self.in_pending(offset).and_then(dword).map(Place::Pending)
-    }
-
-    fn table_dword(&self, dword: usize) -> u32 {
-        let Some(entry) = self.entries.get(dword / 4) else {
-            return u32::MAX;
-        };
-        let address = entry.address.to_le_bytes();
-        let half = |from: usize| {
-            u32::from_le_bytes([
-                address[from],
-                address[from + 1],
-                address[from + 2],
-                address[from + 3],
-            ])
-        };
-        match dword % 4 {
-            0 => half(0),
-            1 => half(4),
-            2 => entry.data,
-            _ => u32::from(entry.masked),
-        }
-    }
-
-    fn set_table_dword(&mut self, dword: usize, value: u32) {
-        let Some(entry) = self.entries.get_mut(dword / 4) else {
-            return;
-        };
-        match dword % 4 {
-            0 => entry.address = entry.address >> 32 << 32 | u64::from(value & !3),
-            1 => entry.address = u64::from(value) << 32 | entry.address & 0xffff_ffff,
-            2 => entry.data = value,
-            _ => entry.masked = value & 1 != 0,
-        }
-    }
-
-    fn pending_dword(&self, dword: usize) -> u32 {
-        let word = self.pending.get(dword / 2).copied().unwrap_or(0);
-        let bytes = word.to_le_bytes();
-        let from = dword % 2 * 4;
-        u32::from_le_bytes([
-            bytes[from],
-            bytes[from + 1],
-            bytes[from + 2],
-            bytes[from + 3],
-        ])
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Place {
-    Table(usize),
-    Pending(usize),
 }
 
 #[cfg(test)]

@@ -16,14 +16,13 @@ mod view;
 
 pub use express::Place;
 pub use services::{PasidService, Services, page_requests_enabled};
-pub use standard::MsixPlace;
 pub use view::HostWrite;
 
 use devices::pci::BarWindow;
 use devices::pci::bar::{Bar, BarKind};
 use devices::pci::config::{Identity, Status, offset, touches};
 use devices::pci::msi::MsiControl;
-use devices::pci::msix::MsixControl;
+use devices::pci::msix::{MsixControl, MsixPlace};
 use iommu::msi::MsiMessage;
 use standard::{Conditions, Places};
 use view::View;
@@ -202,8 +201,8 @@ impl VirtualConfig {
 
     /// Where MSI-X table and pending bits lie; `None` without MSI-X.
     #[must_use]
-    pub const fn msix(&self) -> Option<MsixPlace> {
-        self.places.msix
+    pub fn msix(&self) -> Option<MsixPlace> {
+        self.places.msix.map(|capability| capability.place)
     }
 
     /// The interrupt pin: 0 none, 1..=4 INTA..INTD.

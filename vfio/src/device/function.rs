@@ -12,13 +12,14 @@ use super::config::{
 use super::direct::{Direct, MemorySlots};
 use super::interrupts::{HostInterrupts, InterruptRoutes};
 use super::intx::Intx;
-use super::msix::MsixTable;
+use super::msix;
 use super::port::{DeviceFile, Port};
 use super::regions::Part;
 use super::watch::{Notice, Watch};
 use crate::error::Error;
 use devices::irq::IrqLine;
 use devices::pci::config::{Command, offset};
+use devices::pci::msix::MsixTable;
 use devices::pci::{BarWindow, PciFunction};
 use iommu::address::Gpa;
 use iommu::ids::Requester;
@@ -70,7 +71,9 @@ impl Guest {
     #[must_use]
     pub fn trapped(&self, bar: u8) -> Vec<Part> {
         let table = self.table.as_ref();
-        table.map(|table| table.trapped(bar)).unwrap_or_default()
+        table
+            .map(|table| msix::trapped(table.place(), bar))
+            .unwrap_or_default()
     }
 }
 

@@ -8,9 +8,9 @@
 //! The caller serialises calls. Nothing of the guest's lock order is taken here but what a route does.
 
 use super::config::Interrupts;
-use super::msix::MsixTable;
 use super::port::{IrqKind, Port};
 use crate::uapi::Errno;
+use devices::pci::msix::MsixTable;
 use iommu::ids::Requester;
 use iommu::msi::MsiMessage;
 use std::fmt;

@@ -7,7 +7,7 @@ use super::express::{self, Place};
 use super::view::View;
 use devices::pci::config::{Status, offset};
 use devices::pci::msi::MsiControl;
-use devices::pci::msix::MsixControl;
+use devices::pci::msix::{MsixControl, MsixPlace};
 
 const POWER_MANAGEMENT: u16 = 0x01;
 const VITAL_PRODUCT_DATA: u16 = 0x03;
@@ -23,7 +23,7 @@ const ADVANCED_FEATURES: u16 = 0x13;
 pub(super) struct Places {
     pub(super) power_management: Option<u16>,
     pub(super) msi: Option<MsiPlace>,
-    pub(super) msix: Option<MsixPlace>,
+    pub(super) msix: Option<MsixCapability>,
     pub(super) express: Option<u16>,
     pub(super) advanced_features: Option<u16>,
 }
@@ -53,16 +53,11 @@ impl MsiPlace {
     }
 }
 
-/// The MSI-X capability, and where table and pending bits lie.
+/// The MSI-X capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MsixPlace {
+pub(super) struct MsixCapability {
     pub(super) at: u16,
-    /// Vectors, 1..=2048.
-    pub vectors: u16,
-    /// The BAR of the table and the offset in it.
-    pub table: (u8, u32),
-    /// The BAR of the pending bits and the offset in it.
-    pub pending: (u8, u32),
+    pub(super) place: MsixPlace,
 }
 
 /// What decides about capabilities beside the image.
@@ -190,7 +185,7 @@ fn show_msi(view: &mut View, image: &[u8], at: u16, room: u16) -> Option<MsiPlac
 }
 
 /// Ours, too; the table is where the device has it, in a BAR. `None` for a table that no function can have.
-fn show_msix(view: &mut View, image: &[u8], at: u16, most: u32) -> Option<MsixPlace> {
+fn show_msix(view: &mut View, image: &[u8], at: u16, most: u32) -> Option<MsixCapability> {
     let control = MsixControl::from_bits(u16_at(image, at + 2));
     let vectors = control.last() + 1;
     let register = |at: u16| {
@@ -199,7 +194,6 @@ fn show_msix(view: &mut View, image: &[u8], at: u16, most: u32) -> Option<MsixPl
         (bar < 6).then_some((bar, value & !7))
     };
     let place = MsixPlace {
-        at,
         vectors,
         table: register(at + 4)?,
         pending: register(at + 8)?,
@@ -216,7 +210,7 @@ fn show_msix(view: &mut View, image: &[u8], at: u16, most: u32) -> Option<MsixPl
         .allow_write(at + 2, &software.into_bits().to_le_bytes());
     let from = usize::from(at) + 4;
     view.fix(at + 4, &image[from..from + 8]);
-    Some(place)
+    Some(MsixCapability { at, place })
 }
 
 fn u16_at(image: &[u8], at: u16) -> u16 {
