@@ -42,8 +42,8 @@ impl Remora {
     }
 
     /// Has this program with its arguments start Remora, whose own command line follows them.
-    pub fn under(mut self, words: &[&str]) -> Self {
-        self.under = words.iter().map(|word| (*word).to_owned()).collect();
+    pub fn under<W: AsRef<str>>(mut self, words: &[W]) -> Self {
+        self.under = words.iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 

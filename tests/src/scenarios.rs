@@ -16,6 +16,7 @@ mod dma_blk;
 mod dma_net;
 mod doctor;
 mod edu_fault;
+mod entry_limit;
 mod expect;
 mod faults;
 mod guest_hypervisor;
@@ -23,6 +24,7 @@ mod guest_nested;
 mod guest_pasid;
 mod guest_pri;
 mod guest_vfio;
+mod host_refuses;
 mod hotplug_blk;
 mod intremap;
 mod kexec_reenable;
@@ -93,5 +95,7 @@ pub const ALL: &[&Scenario] = &[
     &vfio_domains::SPLIT,
     &vfio_domains::REMAP,
     &vfio_domains::PAGES,
+    &entry_limit::SCENARIO,
+    &host_refuses::SCENARIO,
     &kill::SCENARIO,
 ];

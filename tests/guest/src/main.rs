@@ -3,6 +3,7 @@
 
 mod blkcheck;
 mod dmatest;
+mod edu;
 mod faults;
 mod ioctl;
 mod iommufd;
@@ -23,6 +24,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
 guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first]
+guest-tools edu entries|pages NUMBER
 guest-tools faults GROUP ROOT INTERRUPTS
 guest-tools kexec now|crash KERNEL INITRD CMDLINE
 guest-tools netcheck send HOST:PORT MEBIBYTES SEED
@@ -47,6 +49,7 @@ fn run() -> Result<u8> {
     match words.split_first() {
         Some((&"blkcheck", rest)) => blkcheck::run(rest).map(|()| 0),
         Some((&"dmatest", rest)) => dmatest::run(rest).map(|()| 0),
+        Some((&"edu", rest)) => edu::run(rest).map(|()| 0),
         Some((&"faults", rest)) => faults::run(rest).map(|()| 0),
         Some((&"kexec", rest)) => kexec::run(rest).map(|()| 0),
         Some((&"netcheck", rest)) => netcheck::run(rest).map(|()| 0),

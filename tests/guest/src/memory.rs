@@ -24,6 +24,18 @@ impl Memory {
         Ok(Self(region))
     }
 
+    /// So many bytes, a multiple of 2 MiB, of huge pages: each is contiguous, and usually all are.
+    pub fn huge(bytes: usize) -> Result<Self> {
+        let region = MmapRegion::build(
+            None,
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_POPULATE,
+        );
+        let region = region.with_context(|| format!("mapping {bytes} bytes of huge pages"))?;
+        Ok(Self(region))
+    }
+
     /// Where it lies in this process.
     pub fn address(&self) -> u64 {
         // Lossless on the only architecture there is.

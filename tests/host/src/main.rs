@@ -8,6 +8,7 @@ mod iommufd;
 mod mirrored;
 mod oracle;
 mod ram;
+mod refuse;
 mod type1;
 
 use std::process::ExitCode;
@@ -21,12 +22,13 @@ host-tools iommufd BDF          proves the iommufd backend with edu
 host-tools function NVME EDU    proves the guest's view of both: configuration, BARs, interrupts, resets
 host-tools mirrored PID BDF CONSOLE LOG
                                 compares the host's tables with those that a guest printed, and its process' memory
+host-tools refuse REQUEST ERRNO FIRST LAST COMMAND...   runs a command for which some calls of an ioctl fail
 host-tools type1 BDF            proves the type1 backend with edu
 host-tools type1-limit BDF N    proves that the type1 backend tells of the limit of N mappings";
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             println!("host-tools: FAILED: {error:#}");
             ExitCode::FAILURE
@@ -34,10 +36,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+fn run() -> Result<u8> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match *words.as_slice() {
+        ["refuse", ref rest @ ..] => refuse::run(rest),
+        ref words => prove(words).map(|()| 0),
+    }
+}
+
+fn prove(words: &[&str]) -> Result<()> {
+    match *words {
         ["refusal", address] => {
             match HostDevice::read(address.parse()?)?.refusal() {
                 Some(refusal) => println!("refused: {refusal}"),

@@ -60,14 +60,37 @@ impl Container {
     /// Maps all of `memory` at `iova`.
     pub fn map(&self, memory: &Memory, iova: u64, writable: bool) -> io::Result<()> {
         let write = if writable { VFIO_DMA_MAP_FLAG_WRITE } else { 0 };
+        self.map_with(
+            memory,
+            0,
+            memory.bytes(),
+            iova,
+            VFIO_DMA_MAP_FLAG_READ | write,
+        )
+    }
+
+    /// Maps a part of `memory`, which begins at `offset`, for reading and writing at `iova`.
+    pub fn map_part(&self, memory: &Memory, offset: u64, bytes: u64, iova: u64) -> io::Result<()> {
+        let flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
+        self.map_with(memory, offset, bytes, iova, flags)
+    }
+
+    fn map_with(
+        &self,
+        memory: &Memory,
+        offset: u64,
+        bytes: u64,
+        iova: u64,
+        flags: u32,
+    ) -> io::Result<()> {
         let mut map = vfio_iommu_type1_dma_map {
             argsz: size::<vfio_iommu_type1_dma_map>(),
-            flags: VFIO_DMA_MAP_FLAG_READ | write,
+            flags,
             iova,
-            size: memory.bytes(),
+            size: bytes,
             ..Default::default()
         };
-        call_on(&self.container, &mut map, memory, 0).map(drop)
+        call_on(&self.container, &mut map, memory, offset).map(drop)
     }
 
     /// Unmaps a range; the bytes that were mapped there.
