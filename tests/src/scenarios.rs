@@ -25,6 +25,7 @@ mod guest_pasid;
 mod guest_pri;
 mod guest_vfio;
 mod host_refuses;
+mod hostile_tables;
 mod hotplug_blk;
 mod intremap;
 mod kexec_reenable;
@@ -97,5 +98,6 @@ pub const ALL: &[&Scenario] = &[
     &vfio_domains::PAGES,
     &entry_limit::SCENARIO,
     &host_refuses::SCENARIO,
+    &hostile_tables::SCENARIO,
     &kill::SCENARIO,
 ];

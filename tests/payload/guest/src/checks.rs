@@ -6,6 +6,7 @@ mod dma;
 mod fault_log;
 mod faults;
 mod handshakes;
+mod hostile;
 mod interrupt_faults;
 mod intremap;
 mod ioapic;
@@ -116,7 +117,10 @@ const DEFAULT: &[Group] = &[
 ];
 
 /// The groups that run only when named.
-const NAMED: &[Group] = &[group("manycpu", manycpu::run)];
+const NAMED: &[Group] = &[
+    group("manycpu", manycpu::run),
+    group("hostile", hostile::run),
+];
 
 /// The word that stands for all groups of scalable mode.
 const SCALABLE: &str = "scalable";

@@ -103,6 +103,11 @@ impl Queue {
         arch::poll(arch::SHORT, || mem::read32(self.status) == DONE)
     }
 
+    /// As `flush`, for what may take long.
+    pub fn flush_patiently(&mut self) -> bool {
+        self.flush() || arch::poll(arch::LONG, || mem::read32(self.status) == DONE)
+    }
+
     /// Runs one descriptor; whether it completed.
     pub fn run(&mut self, low: u64, high: u64) -> bool {
         self.push(low, high);
