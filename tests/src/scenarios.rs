@@ -45,6 +45,7 @@ mod vfio_backends;
 mod vfio_domains;
 mod vfio_function;
 mod vfio_nvme;
+mod vfio_pasids;
 
 /// All scenarios.
 pub const ALL: &[&Scenario] = &[
@@ -99,5 +100,6 @@ pub const ALL: &[&Scenario] = &[
     &entry_limit::SCENARIO,
     &host_refuses::SCENARIO,
     &hostile_tables::SCENARIO,
+    &vfio_pasids::SCENARIO,
     &kill::SCENARIO,
 ];

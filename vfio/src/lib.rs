@@ -15,6 +15,7 @@ pub mod kvm;
 pub mod ledger;
 pub mod mirror;
 pub mod nested;
+pub mod page_requests;
 pub mod pci_address;
 pub mod ram;
 pub mod run;

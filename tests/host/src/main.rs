@@ -7,6 +7,7 @@ mod function;
 mod iommufd;
 mod mirrored;
 mod oracle;
+mod pasids;
 mod ram;
 mod refuse;
 mod type1;
@@ -23,6 +24,7 @@ host-tools function NVME EDU    proves the guest's view of both: configuration, 
 host-tools mirrored PID BDF CONSOLE LOG
                                 compares the host's tables with those that a guest printed, and its process' memory
 host-tools refuse REQUEST ERRNO FIRST LAST COMMAND...   runs a command for which some calls of an ioctl fail
+host-tools pasids BDF N         proves PASIDs on a host that nests with dmatest, N binds and unbinds among it
 host-tools type1 BDF            proves the type1 backend with edu
 host-tools type1-limit BDF N    proves that the type1 backend tells of the limit of N mappings";
 
@@ -59,6 +61,7 @@ fn prove(words: &[&str]) -> Result<()> {
         ["mirrored", process, address, console, log] => {
             mirrored::run(process, address.parse()?, console, log)
         }
+        ["pasids", address, rounds] => pasids::run(address.parse()?, rounds.parse()?),
         ["type1", address] => type1::run(address.parse()?),
         ["type1-limit", address, limit] => type1::limit(address.parse()?, limit.parse()?),
         _ => bail!("usage: {USAGE}"),

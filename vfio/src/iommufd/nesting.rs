@@ -55,6 +55,12 @@ impl Iommufd {
         Ok(queue)
     }
 
+    /// iommufd's name for an open device.
+    #[must_use]
+    pub fn id(&self, device: DeviceHandle) -> Option<u32> {
+        self.devices.get(&device).map(|device| device.id)
+    }
+
     /// The open device that iommufd, and so a record of the fault queue, calls `id`.
     #[must_use]
     pub fn named(&self, id: u32) -> Option<DeviceHandle> {
