@@ -18,14 +18,18 @@ bench:
 # Seconds for each target.
 SECS ?= 60
 
-# Every fuzz target for that long. cargo-fuzz passes compiler flags that the stable toolchain takes only when told to; the
-# sanitizers, which need more than that, have nothing to find in a crate without unsafe code. The driver needs a C++ compiler.
+# Every fuzz target for that long, as many at once as there are processors; what each said is in fuzz/target/NAME.log, and its
+# last lines are shown. cargo-fuzz passes compiler flags that the stable toolchain takes only when told to; the sanitizers, which
+# need more than that, have nothing to find in a crate without unsafe code. The driver needs a C++ compiler.
+fuzz: export RUSTC_BOOTSTRAP = 1
 fuzz:
 	cargo fuzz --version || cargo install cargo-fuzz --locked
-	set -e; for target in $$(cargo fuzz list); do \
-		RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- \
-			-max_total_time=$(SECS) -max_len=4096 -timeout=30 -print_final_stats=1; \
-	done
+	cargo fuzz build --sanitizer none
+	cargo fuzz list | xargs -P "$$(nproc)" -I NAME sh -c '\
+		echo "NAME: $(SECS) s"; log=fuzz/target/NAME.log; shown=10; status=0; \
+		cargo fuzz run --sanitizer none NAME -- -max_total_time=$(SECS) -max_len=4096 -timeout=30 \
+			-print_final_stats=1 >$$log 2>&1 || { status=1; shown=60; }; \
+		tail -n $$shown $$log | sed "s/^/NAME: /"; exit $$status'
 
 lint:
 	cargo fmt --all --check
