@@ -44,6 +44,7 @@ mod unplug;
 mod vfio_backends;
 mod vfio_domains;
 mod vfio_function;
+mod vfio_hotplug;
 mod vfio_nvme;
 mod vfio_pasids;
 
@@ -101,5 +102,6 @@ pub const ALL: &[&Scenario] = &[
     &host_refuses::SCENARIO,
     &hostile_tables::SCENARIO,
     &vfio_pasids::SCENARIO,
+    &vfio_hotplug::REPLAY,
     &kill::SCENARIO,
 ];

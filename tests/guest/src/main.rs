@@ -29,7 +29,7 @@ guest-tools faults GROUP ROOT INTERRUPTS
 guest-tools kexec now|crash KERNEL INITRD CMDLINE
 guest-tools netcheck send HOST:PORT MEBIBYTES SEED
 guest-tools netcheck receive PORT MEBIBYTES SEED
-guest-tools passed pair|switch|split|remap SECONDS|pages MEBIBYTES
+guest-tools passed arrive|pair|switch|split|remap SECONDS|pages MEBIBYTES
 guest-tools supervise DIRECTORY
 guest-tools terminal [at TEXT key KEYS | at TEXT signal NAME]... -- COMMAND...";
 

@@ -8,10 +8,12 @@
 //! | switch | edu moves between two address spaces while the NVMe works in one of them |
 //! | split | large pages become small ones and large ones again, beside DMA |
 //! | remap SECONDS | single pages come and go inside a large mapping, under DMA to their neighbours |
+//! | arrive | the NVMe arrives when its address space has thousands of mappings |
 //! | pages MEBIBYTES | a large buffer in 4 KiB pages, as a packet-processing program has it |
 //!
 //! Whatever a device moves is compared with what was sent. At the end stands `PASSED ok WHAT: …`.
 
+mod arrive;
 mod edu;
 mod nvme;
 mod pages;
@@ -28,6 +30,7 @@ use anyhow::{Context, Result, bail};
 pub fn run(args: &[&str]) -> Result<()> {
     let number = |text: &str| text.parse().with_context(|| format!("'{text}'"));
     let said = match *args {
+        ["arrive"] => arrive::run(),
         ["pair"] => pair::run(),
         ["switch"] => switch::run(),
         ["split"] => split::run(),

@@ -42,6 +42,7 @@ pub fn run(process: &str, device: PciAddress, console: &str, log: &str) -> Resul
         host.pages.len(),
         host.leaves
     );
+    println!("RUNS {}", runs(&guest.pages));
     same("the guest maps something", &wanted.is_empty(), &false)?;
     same(
         "pages missing on the host",
@@ -55,6 +56,19 @@ pub fn run(process: &str, device: PciAddress, console: &str, log: &str) -> Resul
     )?;
     println!("MIRRORED ok {} pages", wanted.len());
     Ok(())
+}
+
+/// How many contiguous pieces with equal rights there are.
+fn runs(pages: &Pages) -> usize {
+    let mut runs = 0;
+    let mut next = None;
+    for (iova, (gpa, read, write)) in pages {
+        if next != Some((*iova, *gpa, *read, *write)) {
+            runs += 1;
+        }
+        next = Some((iova + PAGE, gpa + PAGE, *read, *write));
+    }
+    runs
 }
 
 /// The first page of `these` that `those` do not have so.
@@ -104,5 +118,24 @@ impl Memory {
             bail!("the page at {gpa:#x} is not there");
         }
         Ok((entry & ((1 << 55) - 1)) * PAGE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_end_at_gaps_in_either_space_and_at_other_rights() {
+        let page = |iova: u64, gpa: u64, write| (iova * PAGE, (gpa * PAGE, true, write));
+        let pages = [
+            page(1, 5, true),
+            page(2, 6, true),
+            page(3, 7, false),
+            page(4, 9, false),
+            page(6, 11, false),
+        ];
+        assert_eq!(runs(&pages.into_iter().collect()), 4);
+        assert_eq!(runs(&Pages::new()), 0);
     }
 }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use vm_memory::MmapRegion;
 
 use super::{edu, nvme};
 use crate::iommufd::{Iommufd, ObjectId, Purpose};
@@ -51,7 +52,8 @@ impl Bench {
         self.bind(edu::VENDOR, edu::DEVICE)
     }
 
-    fn bind(&self, vendor: u16, device: u16) -> Result<Bound> {
+    /// Takes the first function with these ids.
+    pub fn bind(&self, vendor: u16, device: u16) -> Result<Bound> {
         let function = Function::find(vendor, device)?;
         function.bind_to_vfio()?;
         let cdev = Cdev::open(&function, &self.0)?;
@@ -107,7 +109,7 @@ impl Bench {
         let mapped = self.0.map(space.ioas, &memory, nvme::QUEUES, true);
         mapped.context("mapping the queues")?;
         device.attach(space)?;
-        nvme::Nvme::start(vfio::enable(&device.cdev.device)?, memory)
+        nvme::Nvme::start(device.enable()?, memory)
     }
 }
 
@@ -118,9 +120,14 @@ impl Bound {
         attached.with_context(|| format!("attaching {}", self.function.id))
     }
 
+    /// BAR 0, where the device answers from now on; it may make requests, too.
+    pub fn enable(&self) -> Result<MmapRegion> {
+        vfio::enable(&self.cdev.device)
+    }
+
     /// edu, which must be attached.
     pub fn start_edu(&self) -> Result<edu::Edu> {
-        edu::Edu::new(vfio::enable(&self.cdev.device)?)
+        edu::Edu::new(self.enable()?)
     }
 
     /// Entries that map something in the tables that this guest's kernel has for the device, by the kernel's own account: small
