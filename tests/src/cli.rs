@@ -52,7 +52,7 @@ enum Order {
     },
     /// Provide the kernels and say where they are.
     Kernel,
-    /// Boot a guest that uses a disk through the unit, and report what was seen.
+    /// Boot a guest that uses a disk and a passed-through NVMe behind the unit, and report what was seen.
     Demo,
     /// Run the workspace's tests and every scenario; the last line adds them up.
     Test,
