@@ -22,6 +22,7 @@ pub mod kernel;
 pub mod l1;
 pub mod lab;
 pub mod logs;
+pub mod mirrored;
 pub mod packages;
 pub mod paths;
 pub mod process;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::ending::{expect_last_line, expect_one_line};
+use crate::host_device::HostDevice;
 use crate::images::Guest;
 use crate::lab::Lab;
 use crate::remora::Remora;
@@ -207,6 +208,36 @@ const CASES: &[(&str, &str, i32, &str)] = &[
     ),
     ("tap-is-no-tap", "run --kernel KERNEL --net tap=lo", 3, "lo"),
     (
+        "vfio-no-address",
+        "run --kernel KERNEL --vfio nvme0",
+        2,
+        "'nvme0' is no PCI address",
+    ),
+    (
+        "vfio-no-port",
+        "run --kernel KERNEL --vfio 00:00.0,bus=p9",
+        2,
+        "no --root-port has this id",
+    ),
+    (
+        "vfio-no-caching-mode",
+        "run --kernel KERNEL --vfio 00:00.0 --iommu caching-mode=off",
+        2,
+        "caching-mode=off cannot be had",
+    ),
+    (
+        "vfio-no-device",
+        "run --kernel KERNEL --vfio ff:1f.7",
+        3,
+        "the host has no PCI device at 0000:ff:1f.7",
+    ),
+    (
+        "vfio-bridge",
+        "run --kernel KERNEL --vfio 00:00.0",
+        3,
+        "it is a bridge",
+    ),
+    (
         "result-nowhere",
         "run --kernel KERNEL --result /nowhere/result",
         2,
@@ -228,6 +259,9 @@ fn run(lab: &mut Lab<'_>) -> Result<Verdict> {
         if let Err(error) = complains(lab, case) {
             wrong.push(format!("{}: {error:#}", case.0));
         }
+    }
+    if let Err(error) = in_use(lab) {
+        wrong.push(format!("in use: {error:#}"));
     }
     if let Err(error) = forbidden(lab) {
         wrong.push(format!("forbidden: {error:#}"));
@@ -275,6 +309,14 @@ fn complains(
     expect_one_line(&ended)?;
     let reason = if status == 2 { "usage" } else { "host" };
     expect_last_line(&ended, status, reason, says)
+}
+
+/// A device that a driver of the host's uses is left to it.
+fn in_use(lab: &mut Lab<'_>) -> Result<()> {
+    let address = HostDevice::Nvme.give_back(lab)?;
+    let options = format!("run --kernel KERNEL --vfio {address}");
+    let says = "the host's driver nvme uses it";
+    complains(lab, ("vfio-in-use", &options, 3, says))
 }
 
 /// Root may do everything, so somebody else must try what is not allowed: an initrd, then KVM.

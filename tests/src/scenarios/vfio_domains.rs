@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail};
 use crate::evidence::{Report, guest_did_well};
 use crate::host_device::HostDevice;
 use crate::images::Guest;
-use crate::lab::{Ended, Job, Lab};
+use crate::lab::{Ended, Lab};
+use crate::mirrored::compare;
 use crate::remora::Remora;
 use crate::scenario::{Scenario, Verdict};
-use crate::session::in_l1;
 
 pub const PAIR: Scenario = Scenario {
     name: "vfio-two-devices-one-domain",
@@ -174,18 +174,6 @@ fn run(
         device.give_back(lab)?;
     }
     Ok(Run { report, said })
-}
-
-/// Stops the machine when its guest has printed its tables, and compares the host's with them.
-fn compare(lab: &mut Lab<'_>, job: &Job, address: &str) -> Result<()> {
-    lab.wait_for(job, "TABLES end")?;
-    lab.signal(job, "STOP")?;
-    let tools = in_l1(&lab.binaries().host_tools);
-    let script = format!("{tools} mirrored $(pidof remora) {address} guest/stdout guest/stderr");
-    let compared = lab.sh("compare", &script)?;
-    lab.signal(job, "CONT")?;
-    compared.expect_status(0)?.expect("MIRRORED ok ")?;
-    Ok(())
 }
 
 fn said(console: &Ended, what: &str) -> Result<String> {

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::evidence::{Report, guest_did_well};
 use crate::host_device::HostDevice;
 use crate::images::Guest;
 use crate::lab::Lab;
+use crate::mirrored::compare;
 use crate::remora::Remora;
 use crate::scenario::{Scenario, Verdict};
 use crate::session::in_l1;
@@ -48,18 +49,7 @@ fn run(lab: &mut Lab<'_>) -> Result<Verdict> {
     let ctl = |words: &str| format!("{program} ctl --api-socket socket {words}");
     let add = ctl(&format!("add-device vfio={address},id=disk,bus=p0"));
     lab.sh("add", &add)?.expect_status(0)?;
-    lab.wait_for(&job, "TABLES end")?;
-    lab.signal(&job, "STOP")?;
-    let tools = in_l1(&lab.binaries().host_tools);
-    let compare = format!("{tools} mirrored $(pidof remora) {address} guest/stdout guest/stderr");
-    let compared = lab.sh("compare", &compare)?;
-    lab.signal(&job, "CONT")?;
-    compared.expect_status(0)?.expect("MIRRORED ok ")?;
-    let runs = compared
-        .stdout
-        .lines()
-        .find_map(|line| line.strip_prefix("RUNS "));
-    let runs: u64 = runs.context("no number of runs")?.trim().parse()?;
+    let runs = compare(lab, &job, &address)?;
     lab.wait_for(&job, "LET GO")?;
     lab.sh("remove", &ctl("remove-device disk"))?
         .expect_status(0)?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! L1's NVMe passed through to a guest behind the unit: what its driver writes is on the host's disk, bit by bit.
+//! L1's NVMe passed through to a guest behind the unit: what its driver writes is on the host's disk, bit by bit, and what its
+//! tables say is in the host's, page by page.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::evidence::{Report, guest_did_well};
 use crate::host_device::HostDevice;
 use crate::images::Guest;
 use crate::lab::Lab;
+use crate::mirrored::compare;
 use crate::remora::Remora;
 use crate::scenario::{Scenario, Verdict};
 
@@ -37,6 +39,10 @@ echo "domain $(cat $device/iommu_group/type)"
 echo "vectors $(ls $device/msi_irqs | wc -l)"
 guest-tools blkcheck random /dev/nvme0n1 SIZE 21
 grep nvme /proc/interrupts
+echo "TABLES begin"
+cat /sys/kernel/debug/iommu/intel/${device##*/}/domain_translation_struct
+echo "TABLES end"
+sleep 10
 "#;
 
 fn run(lab: &mut Lab<'_>, backend: &str) -> Result<Verdict> {
@@ -48,8 +54,10 @@ fn run(lab: &mut Lab<'_>, backend: &str) -> Result<Verdict> {
         .initrd(&initrd)
         .cmdline("console=ttyS0")
         .args(&["--vfio", &format!("{address},backend={backend}")])
-        .args(&["--result", "result.json", "--log", "info"]);
-    let console = lab.remora("guest", &remora)?;
+        .args(&["--result", "result.json", "--log", "vmm=debug"]);
+    let job = lab.start_remora("guest", &remora)?;
+    compare(lab, &job, &address)?;
+    let console = lab.wait(&job)?;
     guest_did_well(&console)?;
     console
         .expect("DMAR: IOMMU batching disallowed due to virtualization")?
