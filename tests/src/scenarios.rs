@@ -43,6 +43,7 @@ mod two_units;
 mod unplug;
 mod vfio_backends;
 mod vfio_domains;
+mod vfio_edu_intx;
 mod vfio_function;
 mod vfio_hotplug;
 mod vfio_nvme;
@@ -103,5 +104,6 @@ pub const ALL: &[&Scenario] = &[
     &hostile_tables::SCENARIO,
     &vfio_pasids::SCENARIO,
     &vfio_hotplug::REPLAY,
+    &vfio_edu_intx::SCENARIO,
     &kill::SCENARIO,
 ];

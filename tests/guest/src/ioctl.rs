@@ -55,6 +55,39 @@ pub struct SetContainer(pub RawFd);
 #[repr(transparent)]
 pub struct GetDevice(pub [u8; 32]);
 
+/// `struct vfio_irq_set` for one vector, with room for a descriptor.
+#[repr(C)]
+pub struct SetIrq {
+    argsz: u32,
+    flags: u32,
+    index: u32,
+    start: u32,
+    count: u32,
+    event: RawFd,
+}
+
+impl SetIrq {
+    /// The action of `flags` for vector 0 of the kind `index`, with a descriptor.
+    pub const fn with_event(flags: u32, index: u32, event: RawFd) -> Self {
+        Self {
+            argsz: 24,
+            flags,
+            index,
+            start: 0,
+            count: 1,
+            event,
+        }
+    }
+
+    /// The action of `flags` for vector 0 of the kind `index`.
+    pub const fn without_data(flags: u32, index: u32) -> Self {
+        Self {
+            argsz: 20,
+            ..Self::with_event(flags, index, -1)
+        }
+    }
+}
+
 /// Who adds a line upholds that the structure is the request's.
 macro_rules! arguments {
     ($($structure:ty: $number:literal;)*) => {
@@ -76,6 +109,7 @@ plain! {
     SetContainer: 104;
     GetDevice: 106;
     vfio::vfio_region_info: 108;
+    SetIrq: 110;
     vfio::vfio_iommu_type1_dma_unmap: 114;
     vfio::vfio_device_bind_iommufd: 118;
     vfio::vfio_device_attach_iommufd_pt: 119;

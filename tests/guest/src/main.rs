@@ -5,6 +5,7 @@ mod blkcheck;
 mod dmatest;
 mod edu;
 mod faults;
+mod intx;
 mod ioctl;
 mod iommufd;
 mod kexec;
@@ -26,6 +27,7 @@ guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
 guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first]
 guest-tools edu entries|pages NUMBER
 guest-tools faults GROUP ROOT INTERRUPTS
+guest-tools intx
 guest-tools kexec now|crash KERNEL INITRD CMDLINE
 guest-tools netcheck send HOST:PORT MEBIBYTES SEED
 guest-tools netcheck receive PORT MEBIBYTES SEED
@@ -51,6 +53,7 @@ fn run() -> Result<u8> {
         Some((&"dmatest", rest)) => dmatest::run(rest).map(|()| 0),
         Some((&"edu", rest)) => edu::run(rest).map(|()| 0),
         Some((&"faults", rest)) => faults::run(rest).map(|()| 0),
+        Some((&"intx", [])) => intx::run().map(|()| 0),
         Some((&"kexec", rest)) => kexec::run(rest).map(|()| 0),
         Some((&"netcheck", rest)) => netcheck::run(rest).map(|()| 0),
         Some((&"passed", rest)) => passed::run(rest).map(|()| 0),
