@@ -13,6 +13,7 @@
 mod commands;
 mod drain;
 mod follow;
+mod observe;
 mod page_requests;
 mod saving;
 
@@ -35,6 +36,7 @@ use crate::state::{Outcome, State};
 use crate::translator::{InterruptMode, Translator};
 use crate::turn::Turns;
 use drain::{Drainers, Duty};
+pub use observe::Observer;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -67,6 +69,7 @@ pub struct Unit {
     endpoints: Endpoints,
     outputs: Outputs,
     tally: Tally,
+    observed: observe::Observed,
     following: follow::Following,
     turns: Turns,
     /// Held by the thread that drains the queue. Order: role, turn, state.
@@ -106,6 +109,7 @@ impl Unit {
             endpoints: Endpoints::default(),
             outputs,
             tally: Tally::default(),
+            observed: observe::Observed::default(),
             following: follow::Following::default(),
             turns: Turns::default(),
             drainer_role: Turns::default(),
@@ -227,6 +231,7 @@ impl Unit {
     pub fn reset(&self) {
         let _turn = self.turns.take();
         self.translator.set_translation(None);
+        self.observed.translation(false);
         self.translator.set_interrupts(InterruptMode::default());
         let page_queue = self.page_queue();
         self.shell().state = State::cold(&self.map, &self.capabilities);
@@ -234,6 +239,11 @@ impl Unit {
         // Who is told finds the registers as they are from now on.
         self.follow_reset();
         self.outputs.interrupts.interrupts_changed();
+    }
+
+    /// Lets `observer` hear what the unit does; there can be one. Returns false when there is one already.
+    pub fn observe(&self, observer: Arc<dyn Observer>) -> bool {
+        self.observed.set(observer)
     }
 
     /// What the unit has done so far.
@@ -301,6 +311,7 @@ impl Unit {
         let count_of_reason = self.tally.fault(fault);
         if rate_limit::admits(count_of_reason) {
             tracing::debug!(?fault, count = count_of_reason, "request blocked");
+            self.observed.fault(fault, count_of_reason);
         }
         if !fault.record {
             return;

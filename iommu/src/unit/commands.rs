@@ -30,6 +30,7 @@ impl Unit {
             // Software that takes other tables while translation is on may have kept some of them.
             let contents = root.is_some() && self.translator.root().is_some();
             self.translator.set_translation(root);
+            self.observed.translation(root.is_some());
             self.follow_root(contents);
         }
         if let Some(mode) = plan.interrupts {

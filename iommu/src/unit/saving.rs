@@ -27,6 +27,7 @@ impl Unit {
         let turn = self.turns.take();
         let status = state.registers.global_status();
         self.translator.set_translation(state.translation(status));
+        self.observed.translation(status.tes());
         self.translator.set_interrupts(state.interrupt_mode(status));
         let duty = {
             let _page_queue = self.page_queue();

@@ -261,3 +261,40 @@ fn number_of_records_follows_the_capabilities() {
     assert_eq!((bench.r64(0x220), bench.r64(0x230)), (0x1000, 0x2000));
     assert_eq!(bench.r64(0x240), 0);
 }
+
+/// Notes what it is told.
+#[derive(Debug, Default)]
+struct Ear {
+    counts: Mutex<Vec<u64>>,
+    switches: Mutex<Vec<bool>>,
+}
+
+impl Observer for Ear {
+    fn fault(&self, _: &Fault, count: u64) {
+        self.counts.lock().unwrap().push(count);
+    }
+
+    fn translation(&self, on: bool) {
+        self.switches.lock().unwrap().push(on);
+    }
+}
+
+#[test]
+fn observer_hears_the_first_faults_and_each_change_of_translation() {
+    let bench = Bench::new();
+    let ear = Arc::new(Ear::default());
+    assert!(bench.unit.observe(ear.clone()));
+    assert!(!bench.unit.observe(Arc::new(Ear::default())));
+    for _ in 0..20 {
+        let subject = FaultSubject::Dma(request(Access::Read));
+        record(&bench, FaultReason::NoRead, subject);
+    }
+    assert_eq!(*ear.counts.lock().unwrap(), [1, 2, 3, 4, 5, 6, 7, 8, 16]);
+    // Root table, translation on, the root table again, off, on, reset, reset.
+    for command in [0x4000_0000, 0x8000_0000, 0xc000_0000, 0, 0x8000_0000] {
+        bench.w32(0x18, command);
+    }
+    bench.unit.reset();
+    bench.unit.reset();
+    assert_eq!(*ear.switches.lock().unwrap(), [true, false, true, false]);
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! Clients of a Unix socket: one that says lines and shows the answers, and one that asks and never reads.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// How long the other end may take.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 90,
+    tv_nsec: 0,
+};
+
+/// `say PATH LINE…` or `mute PATH LINE`.
+pub fn run(words: &[&str]) -> Result<()> {
+    match words {
+        ["say", path, lines @ ..] => say(connect(path)?, lines),
+        ["mute", path, line] => mute(connect(path)?, line),
+        _ => bail!("wanted: say PATH LINE... or mute PATH LINE"),
+    }
+}
+
+fn connect(path: &str) -> Result<UnixStream> {
+    UnixStream::connect(path).with_context(|| format!("connecting to {path}"))
+}
+
+fn say(mut stream: UnixStream, lines: &[&str]) -> Result<()> {
+    for line in lines {
+        stream.write_all(format!("{line}\n").as_bytes())?;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers)?;
+    print!("{answers}");
+    Ok(())
+}
+
+/// Says the line until nothing more is taken, and waits until the other end hangs up.
+fn mute(mut stream: UnixStream, line: &str) -> Result<()> {
+    stream.set_nonblocking(true)?;
+    let line = format!("{line}\n");
+    let mut said = 0;
+    loop {
+        // What was taken in part would no longer be a line.
+        match stream.write(line.as_bytes()) {
+            Ok(count) if count == line.len() => said += 1,
+            Ok(_) => break,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+            Err(e) => return Err(e).context("asking"),
+        }
+    }
+    println!("socket: asked {said} times and reads nothing");
+    let mut fds = [PollFd::new(&stream, PollFlags::empty())];
+    if poll(&mut fds, Some(&PATIENCE))? == 0 {
+        bail!("nobody hung up");
+    }
+    println!("socket: hung up on");
+    Ok(())
+}
