@@ -175,6 +175,8 @@ impl Desk for Dispatch {
             }
             Command::Stats {}
             | Command::Dump { .. }
+            | Command::Page {}
+            | Command::Explain { .. }
             | Command::Events {}
             | Command::AddDevice { .. }
             | Command::RemoveDevice { .. } => self.worker.take(call),

@@ -65,6 +65,21 @@ pub trait Inspect: fmt::Debug + Send + Sync {
     fn dump(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
+
+    /// What the part holds as an HTML page of its own, which needs no other file; `None` where there is nothing to draw.
+    fn page(&self) -> Option<String> {
+        None
+    }
+
+    /// Why something is as it is: the answer to a question in the part's own words, an array. `None` where the part knows of no
+    /// questions.
+    ///
+    /// # Errors
+    /// The question is not understood.
+    fn explain(&self, question: &str) -> Option<Result<serde_json::Value, Error>> {
+        let _ = question;
+        None
+    }
 }
 
 /// A machine without its processors.

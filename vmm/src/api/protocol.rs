@@ -26,6 +26,13 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         part: Option<String>,
     },
+    /// Draws what the host has for the guest's devices: [`Page`].
+    Page {},
+    /// Asks why an address is or is not mapped: [`Explanation`].
+    Explain {
+        /// Whose requests and which address, such as `device=1,iova=0x1000`.
+        question: String,
+    },
     /// Every event from now on, after the answer: [`Listening`], then lines of [`Told`](crate::events::Told).
     Events {},
     /// Plugs a device: [`Added`](crate::slots::Added).
@@ -52,8 +59,7 @@ pub enum Command {
 }
 
 /// The names of all commands, for complaints.
-const COMMANDS: &str =
-    "stats, dump, events, add-device, remove-device, pause, resume, reset and shutdown";
+const COMMANDS: &str = "stats, dump, page, explain, events, add-device, remove-device, pause, resume, reset and shutdown";
 
 /// A request: a line of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,6 +268,20 @@ pub struct Machine {
 pub struct Dump {
     /// What the parts hold.
     pub parts: Map<String, Value>,
+}
+
+/// The answer to `page`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// An HTML document that needs no other file.
+    pub html: String,
+}
+
+/// The answer to `explain`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// One for each host table that has a part in it; each has `words`.
+    pub answers: Vec<Value>,
 }
 
 /// The answer to `events`.

@@ -7,7 +7,7 @@
 
 use super::Status;
 use super::call::Call;
-use super::protocol::{self, Command, Dump, Machine, Removed, Stats, value};
+use super::protocol::{self, Command, Dump, Explanation, Machine, Page, Removed, Stats, value};
 use crate::board::Inspect;
 use crate::cli;
 use crate::config::Config;
@@ -101,6 +101,8 @@ fn work(parts: &Parts, calls: &Receiver<Call>) {
         let outcome = match command {
             Command::Stats {} => Ok(value(&parts.stats())),
             Command::Dump { part } => parts.dump(part.as_deref()).map(|dump| value(&dump)),
+            Command::Page {} => parts.page().map(|page| value(&page)),
+            Command::Explain { question } => parts.explain(&question).map(|told| value(&told)),
             Command::AddDevice { option } => parts.add(&option),
             Command::RemoveDevice { device, force } => parts.remove(&device, force),
             other => Err(Refusal::new(
@@ -143,6 +145,27 @@ impl Parts {
         })?;
         let parts = Map::from_iter([(name.clone(), part.dump())]);
         Ok(Dump { parts })
+    }
+
+    fn page(&self) -> Result<Page, Refusal> {
+        let page = self.inspected.iter().find_map(|(_, part)| part.page());
+        page.map(|html| Page { html })
+            .ok_or_else(|| nothing_passed_through("draw the address spaces"))
+    }
+
+    fn explain(&self, question: &str) -> Result<Explanation, Refusal> {
+        let what = format!("explain {question:?}");
+        let parts = self.inspected.iter();
+        let told = parts.filter_map(|(_, part)| part.explain(question)).next();
+        match told {
+            None => Err(nothing_passed_through(what)),
+            Some(Err(error)) => Err(Refusal::of(what, &error)),
+            Some(Ok(Value::Array(answers))) if !answers.is_empty() => Ok(Explanation { answers }),
+            Some(Ok(_)) => Err(
+                Refusal::new(what, "there is no such device, domain or table")
+                    .mend("remora ctl stats names them"),
+            ),
+        }
     }
 
     /// What `look` finds in each part, where it finds anything.
@@ -210,6 +233,11 @@ impl Parts {
                 .mend("start it with --root-port id=ID,hotplug")
         })
     }
+}
+
+fn nothing_passed_through(what: impl Into<String>) -> Refusal {
+    Refusal::new(what, "no device of the host is passed through")
+        .mend("start the machine with --vfio")
 }
 
 #[cfg(test)]

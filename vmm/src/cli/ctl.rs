@@ -2,7 +2,9 @@
 //! `remora ctl`: asks a running machine and shows the answer.
 
 use crate::api::client::{Client, Failure};
-use crate::api::protocol::{Command, Dump, Removed, State, Stats, line, result, value};
+use crate::api::protocol::{
+    Command, Dump, Explanation, Page, Removed, State, Stats, line, result, value,
+};
 use crate::api::show;
 use crate::hotplug::unplug;
 use crate::refusal::Refusal;
@@ -12,7 +14,7 @@ use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long `remove-device` waits for the end of a removal. The machine itself gives up before, and says why.
@@ -57,6 +59,13 @@ pub enum CtlCommand {
     Dump {
         /// One part instead of all
         part: Option<String>,
+        /// Draw the address space of each guest domain beside what the host has, as an HTML page that needs no other file
+        #[arg(long, value_name = "FILE", conflicts_with = "part")]
+        html: Option<PathBuf>,
+        /// Say why an address is or is not mapped: device=N[,pasid=N],iova=ADDRESS, domain=N[,unit=N],iova=ADDRESS or
+        /// table=N,iova=ADDRESS
+        #[arg(long, value_name = "QUESTION", conflicts_with_all = ["part", "html"])]
+        why: Option<String>,
     },
     /// Show what happens from now on, one JSON line an event, until the run ends
     Events,
@@ -106,10 +115,17 @@ impl CtlArgs {
     fn ask(&self, client: &mut Client) -> Result<(), Failure> {
         match &self.command {
             CtlCommand::Stats => self.show(client, Command::Stats {}, stats),
-            CtlCommand::Dump { part } => {
-                let part = part.clone();
-                self.show(client, Command::Dump { part }, dump)
-            }
+            CtlCommand::Dump { html, why, part } => match (html, why) {
+                (Some(file), _) => self.draw(client, file),
+                (None, Some(question)) => {
+                    let question = question.clone();
+                    self.show(client, Command::Explain { question }, explanation)
+                }
+                (None, None) => {
+                    let part = part.clone();
+                    self.show(client, Command::Dump { part }, dump)
+                }
+            },
             CtlCommand::Events => follow(client),
             CtlCommand::AddDevice { option } => {
                 let option = option.clone();
@@ -137,6 +153,20 @@ impl CtlArgs {
             say(&line(&answer));
         } else {
             say(&text(&result(answer).map_err(Failure::Unreachable)?));
+        }
+        Ok(())
+    }
+
+    fn draw(&self, client: &mut Client, file: &Path) -> Result<(), Failure> {
+        let page: Page = result(client.ask(Command::Page {})?).map_err(Failure::Unreachable)?;
+        std::fs::write(file, page.html).map_err(|error| {
+            let what = format!("write the page to {}", file.display());
+            Failure::Refused(Refusal::new(what, error.to_string()))
+        })?;
+        if self.json {
+            say(&line(&json!({ "file": file })));
+        } else {
+            say(&format!("the page is in {}\n", file.display()));
         }
         Ok(())
     }
@@ -206,6 +236,14 @@ fn dump(dump: &Dump) -> String {
         return "there is nothing to show\n".to_owned();
     }
     text.trim_start().to_owned()
+}
+
+fn explanation(told: &Explanation) -> String {
+    let words = told.answers.iter().map(|answer| match &answer["words"] {
+        Value::String(words) => format!("{words}\n"),
+        _ => line(answer),
+    });
+    words.collect()
 }
 
 fn parts(parts: &serde_json::Map<String, Value>, before: &str) -> String {

@@ -5,11 +5,15 @@
 //! all that is below them. A unit knows nothing of the others: it has its own tables, queue, caches and faults.
 
 mod counters;
+mod inspect;
+mod observer;
 mod translation;
 
 pub use translation::Translation;
 
 use self::counters::UnitCounters;
+use self::inspect::UnitView;
+use self::observer::Telling;
 use crate::board::{self, Board};
 use crate::config::Config;
 use crate::error::Error;
@@ -66,7 +70,7 @@ impl Units {
         })
     }
 
-    /// Puts the registers of every unit on the bus and their counters into the result.
+    /// Puts the registers of every unit on the bus and their counters into the result, and lets the machine look into them.
     ///
     /// # Errors
     /// Their addresses are taken.
@@ -77,6 +81,16 @@ impl Units {
                 .mmio
                 .insert(layout::vtd(number).0, layout::VTD_SIZE, registers)
                 .map_err(super::taken)?;
+            let name = format!("unit{number}");
+            let view = UnitView {
+                number,
+                unit: Arc::clone(unit),
+            };
+            board.inspected.push((name, Arc::new(view)));
+            unit.observe(Arc::new(Telling {
+                unit: number,
+                events: Arc::clone(&board.events),
+            }));
         }
         let units: Vec<_> = self.units().cloned().collect();
         if !units.is_empty() {

@@ -12,6 +12,7 @@ mod function;
 mod guard;
 mod host;
 mod inspect;
+mod question;
 mod roster;
 mod wishes;
 
@@ -27,6 +28,7 @@ use super::pci::{PciBus, Windows};
 use crate::board::{Board, Reset};
 use crate::config::{Config, VfioConfig};
 use crate::error::Error;
+use crate::events::Events;
 use crate::interrupts::{RouteTable, VectorRoutes};
 use crate::kvm::slots::DeviceMemory;
 use crate::kvm::vfio::VfioFiles;
@@ -247,6 +249,7 @@ pub struct Passed {
     functions: Functions,
     wishes: Wishes,
     roster: Arc<Roster>,
+    events: Arc<Events>,
     side: OnceLock<HostSide>,
 }
 
@@ -278,6 +281,7 @@ impl Passed {
             vectors,
             functions: Functions::default(),
             wishes: Wishes::new(&board.events),
+            events: Arc::clone(&board.events),
             roster: Arc::default(),
             side: OnceLock::new(),
         })
@@ -308,7 +312,8 @@ impl Passed {
 
     fn guard(&self, mirror: &Mirror, unit: UnitId, capabilities: Capabilities) -> Arc<Guard> {
         let inner = mirror.follower(unit, capabilities);
-        Guard::new(inner, mirror.clone(), Arc::clone(&self.roster))
+        let (mirror, roster) = (mirror.clone(), Arc::clone(&self.roster));
+        Guard::new(inner, mirror, roster, Arc::clone(&self.events))
     }
 
     /// The function of an open device, behind the unit that is for its port. Nobody follows it yet.

@@ -19,6 +19,13 @@ fn request_of_each_command_is_understood_and_said_again() {
                 part: Some("mirror".into()),
             },
         ),
+        (r#"{"command":"page"}"#, Command::Page {}),
+        (
+            r#"{"command":"explain","question":"device=1,iova=0x1000"}"#,
+            Command::Explain {
+                question: "device=1,iova=0x1000".into(),
+            },
+        ),
         (r#"{"command":"events"}"#, Command::Events {}),
         (
             r#"{"command":"add-device","option":"disk=/a,bus=p0"}"#,

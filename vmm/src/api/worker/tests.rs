@@ -147,6 +147,18 @@ fn stats_and_dump_show_each_part_by_its_name() {
 }
 
 #[test]
+fn machine_without_passed_through_devices_has_nothing_to_draw_or_to_explain() {
+    let question = "device=1,iova=0".to_owned();
+    let (outcomes, _) = outcomes(None, &[Command::Page {}, Command::Explain { question }]);
+    for outcome in outcomes {
+        let Outcome::Error(refusal) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(refusal.mend.contains("--vfio"), "{refusal}");
+    }
+}
+
+#[test]
 fn devices_come_and_go_and_events_tell() {
     let commands = [
         add("disk=/a,id=d0,bus=p0"),

@@ -26,7 +26,7 @@ impl board::Counters for UnitCounters {
 }
 
 /// The numbers of these units, added up.
-fn sum(units: &[Counters]) -> Map<String, Value> {
+pub(super) fn sum(units: &[Counters]) -> Map<String, Value> {
     let mut numbers: BTreeMap<&str, u64> = BTreeMap::new();
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
     for unit in units {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What the mirror did and holds, for the result file and for whoever looks into the machine.
 
-use super::Passed;
+use super::{Passed, question};
 use crate::board::{Counters, Inspect};
+use crate::error::Error;
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use vfio::dump::{Options, html};
 use vfio::mirror::Mirror;
 
 /// The mirror's numbers.
@@ -39,5 +41,24 @@ impl Inspect for MirrorNumbers {
     fn stats(&self) -> Value {
         let report = self.passed.mirror().map(Mirror::report);
         serde_json::to_value(report).unwrap_or_default()
+    }
+
+    fn dump(&self) -> Value {
+        let dump = self.passed.mirror();
+        let dump = dump.map(|mirror| mirror.dump(&Options::default()));
+        serde_json::to_value(dump).unwrap_or_default()
+    }
+
+    fn page(&self) -> Option<String> {
+        let mirror = self.passed.mirror()?;
+        Some(html::render(&mirror.dump(&Options::default())))
+    }
+
+    fn explain(&self, question: &str) -> Option<Result<Value, Error>> {
+        let mirror = self.passed.mirror()?;
+        Some(question::parse(question).map(|(subject, iova)| {
+            let answers = mirror.explain(subject, iova);
+            serde_json::to_value(answers).unwrap_or_default()
+        }))
     }
 }

@@ -70,6 +70,14 @@ impl Roster {
         devices.iter().map(|(h, d)| (*h, d.clone())).collect()
     }
 
+    /// A device for people: where the host has it or, where it is no longer known, its number.
+    #[must_use]
+    pub fn name(&self, handle: DeviceHandle) -> String {
+        let devices = self.lock();
+        let device = devices.get(&handle);
+        device.map_or_else(|| handle.to_string(), |device| device.address.to_string())
+    }
+
     /// Whether some device is kept from sending.
     #[must_use]
     pub fn holds_some(&self) -> bool {
