@@ -9,6 +9,7 @@ mod boot;
 mod boot_manycpu;
 mod boot_smp;
 mod boot_stock;
+mod control;
 mod debug_exit;
 mod devices_bind;
 mod dirty_tracking;
@@ -87,6 +88,7 @@ pub const ALL: &[&Scenario] = &[
     &panic::SCENARIO,
     &timeout::SCENARIO,
     &debug_exit::SCENARIO,
+    &control::SCENARIO,
     &bad_input::SCENARIO,
     &doctor::SCENARIO,
     &devices_bind::SCENARIO,

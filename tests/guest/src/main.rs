@@ -14,6 +14,7 @@ mod netcheck;
 mod passed;
 mod pattern;
 mod pci;
+mod socket;
 mod supervise;
 mod terminal;
 mod vfio;
@@ -32,6 +33,8 @@ guest-tools kexec now|crash KERNEL INITRD CMDLINE
 guest-tools netcheck send HOST:PORT MEBIBYTES SEED
 guest-tools netcheck receive PORT MEBIBYTES SEED
 guest-tools passed arrive|pair|switch|split|remap SECONDS|pages MEBIBYTES
+guest-tools socket say PATH LINE...
+guest-tools socket mute PATH LINE
 guest-tools supervise DIRECTORY
 guest-tools terminal [at TEXT key KEYS | at TEXT signal NAME]... -- COMMAND...";
 
@@ -57,6 +60,7 @@ fn run() -> Result<u8> {
         Some((&"kexec", rest)) => kexec::run(rest).map(|()| 0),
         Some((&"netcheck", rest)) => netcheck::run(rest).map(|()| 0),
         Some((&"passed", rest)) => passed::run(rest).map(|()| 0),
+        Some((&"socket", rest)) => socket::run(rest).map(|()| 0),
         Some((&"supervise", rest)) => supervise::run(rest),
         Some((&"terminal", rest)) => terminal::run(rest),
         _ => bail!("usage: {USAGE}"),

@@ -131,7 +131,10 @@ fn hold(lab: &mut Lab<'_>, vm: &Job) -> Result<()> {
     thread::sleep(Duration::from_secs(3));
     let after = logs::read(&vm.stdout());
     if before != after {
-        bail!("the guest goes on although it is paused: {}", &after[before.len()..]);
+        bail!(
+            "the guest goes on although it is paused: {}",
+            &after[before.len()..]
+        );
     }
     ask(lab, "stats-paused", "stats")?.expect("paused")?;
     let script = ctl(lab, "shutdown");
@@ -140,7 +143,9 @@ fn hold(lab: &mut Lab<'_>, vm: &Job) -> Result<()> {
         .expect_error("resume it first")?;
     ask(lab, "resume", "resume")?.expect("running")?;
     let last = before.rsplit("beat ").next().unwrap_or_default().trim();
-    let last: u32 = last.parse().with_context(|| format!("the last beat: {last:?}"))?;
+    let last: u32 = last
+        .parse()
+        .with_context(|| format!("the last beat: {last:?}"))?;
     lab.wait_for(vm, &format!("boot 1 beat {}\r", last + 5))
 }
 
@@ -148,7 +153,10 @@ fn hold(lab: &mut Lab<'_>, vm: &Job) -> Result<()> {
 fn misbehave(lab: &mut Lab<'_>) -> Result<()> {
     let say = |lines: &[&str]| {
         let lines: Vec<String> = lines.iter().map(|line| quote(line)).collect();
-        format!("exec /lab/guest-tools socket say {SOCKET} {}", lines.join(" "))
+        format!(
+            "exec /lab/guest-tools socket say {SOCKET} {}",
+            lines.join(" ")
+        )
     };
     let lines = [
         r#"{"command":"halt","id":7}"#,
@@ -160,13 +168,17 @@ fn misbehave(lab: &mut Lab<'_>) -> Result<()> {
         .expect(r#""id":7,"error":{"what":"understand the request","why":"unknown variant `halt`"#)?
         .expect("version 2 is not spoken here")?
         .expect(r#"{"version":1,"id":8,"result":{"state":"running","changed":false}}"#)?;
-    lab.sh("no-json", &say(&["GET / HTTP/1.1", "", r#"{"command":"reset"}"#]))?
-        .expect("one JSON object a line")?
-        .forbid("result")?;
+    lab.sh(
+        "no-json",
+        &say(&["GET / HTTP/1.1", "", r#"{"command":"reset"}"#]),
+    )?
+    .expect("one JSON object a line")?
+    .forbid("result")?;
     let long = format!(
         "head -c 70000 /dev/zero | tr '\\0' a >long; exec /lab/guest-tools socket say {SOCKET} \"$(cat long)\""
     );
-    lab.sh("too-long", &long)?.expect("longer than 65536 bytes")?;
+    lab.sh("too-long", &long)?
+        .expect("longer than 65536 bytes")?;
     let script = ctl(lab, "add-device disk=/tmp/disk.img,bus=none");
     lab.sh("no-slot", &script)?
         .expect_status(1)?
