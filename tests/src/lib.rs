@@ -34,6 +34,7 @@ pub mod scenario;
 pub mod scenarios;
 pub mod session;
 pub mod stock;
+pub mod strict_reads;
 pub mod suite;
 pub mod traffic;
 pub mod tsc;

@@ -36,6 +36,7 @@ mod lab_self;
 mod panic;
 mod payload;
 mod poweroff;
+mod qemu_reference;
 mod reboot;
 mod scalable;
 mod share;
@@ -102,6 +103,7 @@ pub const ALL: &[&Scenario] = &[
     &vfio_domains::REMAP,
     &vfio_domains::PAGES,
     &entry_limit::SCENARIO,
+    &qemu_reference::SCENARIO,
     &host_refuses::SCENARIO,
     &hostile_tables::SCENARIO,
     &vfio_pasids::SCENARIO,

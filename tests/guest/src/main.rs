@@ -2,6 +2,7 @@
 //! Helper programs for guests and for L1: `guest-tools NAME ARGUMENTS…`. Each prints one line that scenarios look for.
 
 mod blkcheck;
+mod blktime;
 mod dmatest;
 mod edu;
 mod faults;
@@ -25,6 +26,7 @@ use anyhow::{Result, bail};
 
 const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
+guest-tools blktime DEVICE small|contiguous|scattered COUNT
 guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first]
 guest-tools edu entries|pages NUMBER
 guest-tools faults GROUP ROOT INTERRUPTS
@@ -53,6 +55,7 @@ fn run() -> Result<u8> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.split_first() {
         Some((&"blkcheck", rest)) => blkcheck::run(rest).map(|()| 0),
+        Some((&"blktime", rest)) => blktime::run(rest).map(|()| 0),
         Some((&"dmatest", rest)) => dmatest::run(rest).map(|()| 0),
         Some((&"edu", rest)) => edu::run(rest).map(|()| 0),
         Some((&"faults", rest)) => faults::run(rest).map(|()| 0),

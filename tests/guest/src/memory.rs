@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Memory that a device reads and writes: page-aligned, and touched by volatile or atomic accesses only.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
-use vm_memory::{Bytes, MmapRegion, VolatileMemory};
+use vm_memory::{Bytes, MmapRegion, ReadVolatile, VolatileMemory};
 
 use crate::pattern::Random;
 
@@ -58,6 +59,12 @@ impl Memory {
         let word = self.0.get_atomic_ref::<AtomicU64>(offset)?;
         word.store(value, Ordering::Release);
         Ok(())
+    }
+
+    /// Reads so many bytes of `file`, from where it stands, into the beginning.
+    pub fn read_from(&self, file: &mut File, bytes: usize) -> Result<()> {
+        let mut part = self.0.get_slice(0, bytes)?;
+        Ok(file.read_exact_volatile(&mut part)?)
     }
 
     /// Fills it with the pseudo-random bytes of `seed`.
