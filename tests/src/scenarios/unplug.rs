@@ -29,7 +29,7 @@ hot=$(grep -l "^hot$" /sys/block/vd*/serial | cut -d/ -f4)
 cold=$(grep -l "^cold$" /sys/block/vd*/serial | cut -d/ -f4)
 guest-tools blkcheck random /dev/$hot 16 1
 echo "UNPLUG ready"
-until dmesg | grep -q "Button cancel\|Action canceled"; do sleep 0.1; done
+until dmesg | grep -q "Button press: canceling"; do sleep 0.1; done
 sleep 7
 [ -b /dev/$hot ]
 guest-tools blkcheck verify /dev/$hot 16 1
@@ -83,8 +83,7 @@ fn listens(lab: &mut Lab<'_>) -> Result<()> {
     lab.wait_for(&job, "UNPLUG ready")?;
     let first = lab.start_sh("asked", &CTL.command(lab, &["remove-device", "hot"]))?;
     lab.wait_for(&job, "Button press")?;
-    // The guest lets its light blink right after it says so.
-    lab.sh("moment", "sleep 1")?;
+    // The guest lets its light blink right after it says so. It takes longer to ask again.
     CTL.refused(
         lab,
         "taken-back",
