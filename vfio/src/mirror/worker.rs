@@ -52,7 +52,7 @@ fn run(works: impl Iterator<Item = impl FnOnce()>) {
         // What it shares with others is behind locks that are taken whether or not somebody panicked.
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             tracing::error!(
-                "work of a unit panicked, which is a bug of ours; the unit's queue may stand still"
+                "work of a unit panicked, which is a bug of ours; the unit's queue goes on when the guest next writes its tail"
             );
         }
     }

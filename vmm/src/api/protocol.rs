@@ -193,7 +193,7 @@ pub fn line(what: &impl Serialize) -> String {
     serde_json::to_string(what).unwrap_or_default() + "\n"
 }
 
-/// A value as JSON; as [`line`].
+/// A value as JSON; as [`line()`].
 pub fn value(what: &impl Serialize) -> Value {
     serde_json::to_value(what).unwrap_or_default()
 }
