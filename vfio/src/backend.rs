@@ -52,6 +52,8 @@ pub struct Features {
     pub can_move: bool,
     /// Endpoints with a PASID can be attached.
     pub pasid: bool,
+    /// Memory of other devices that is mapped in this process can be mapped for a device (peer to peer).
+    pub device_memory: bool,
     /// Guest first-stage tables can be used by the host as they are, where the device's unit can do that.
     pub nesting: bool,
 }

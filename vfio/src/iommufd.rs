@@ -244,6 +244,8 @@ impl Backend for Iommufd {
             can_cut: !self.options.large_pages,
             can_move: true,
             pasid: true,
+            // Only by a dma-buf (Linux 7.0), whose mappings cannot be cut.
+            device_memory: false,
             nesting: true,
         }
     }

@@ -23,7 +23,7 @@
 //!
 //! One lock guards everything, over calls of the host too, but it is let go between slices of long work (`slices`); the unit
 //! calls with none of its own held. First-stage tables are not copied but walked by the host (`nested`). Not here: two stages of
-//! the guest's, one on the other; memory of other devices (peer to peer).
+//! the guest's, one on the other.
 
 mod answer;
 mod batch;
@@ -32,6 +32,7 @@ mod carry_out;
 mod clock;
 mod cluster;
 mod content;
+mod device_memory;
 mod dump;
 mod histogram;
 mod host;
@@ -61,7 +62,7 @@ pub use report::{
     Tag,
 };
 pub use stats::{DeviceStats, Dropped, HostCalls, Refusals, Stats, TableStatus};
-pub use wanted::{INTERRUPT_WINDOW, Left, Wanted, Why};
+pub use wanted::{INTERRUPT_WINDOW, Left, Reach, Wanted, Why};
 
 use crate::backend::{Backend, Endpoint, TableId};
 use crate::ram::RamMap;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Where guest RAM lies in the process, which is how a host maps it.
+//! Where guest RAM, and memory of passed-through devices, lies in the process, which is how a host maps it.
 
 use iommu::address::Gpa;
 use vm_memory::GuestAddress;
@@ -25,21 +25,36 @@ impl RamRegion {
     }
 }
 
-/// All guest RAM.
+/// All guest RAM, and what devices have of memory that can be a target of DMA.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RamMap {
     regions: Vec<RamRegion>,
+    /// Parts of BARs, which overlap neither each other nor RAM.
+    devices: Vec<RamRegion>,
 }
 
-/// Contiguous guest-physical addresses that are RAM of one region, or none at all.
+/// What lies at guest-physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// RAM.
+    Ram,
+    /// Memory of a passed-through device.
+    Device,
+    /// Nothing that DMA can reach.
+    Nothing,
+}
+
+/// Contiguous guest-physical addresses that are memory of one region, or none at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// The first address.
     pub gpa: Gpa,
     /// Bytes, at least 1.
     pub len: u64,
-    /// Where the first byte lies in the process; `None` where there is no RAM.
+    /// Where the first byte lies in the process; `None` where there is nothing.
     pub host: Option<HostVa>,
+    /// What it is.
+    pub kind: Kind,
 }
 
 /// Two regions share an address, or one passes the end of the address space.
@@ -55,20 +70,34 @@ impl RamMap {
     /// # Errors
     /// Two regions overlap, or one passes the end of the address space.
     pub fn new(mut regions: Vec<RamRegion>) -> Result<Self, RamError> {
-        regions.retain(|region| region.len != 0);
-        regions.sort_by_key(|region| region.gpa);
-        let mut end = 0;
-        for region in &regions {
-            let next = region.gpa.0.checked_add(region.len);
-            match next {
-                Some(next) if region.gpa.0 >= end => end = next,
-                _ => return Err(RamError(region.gpa)),
-            }
-        }
-        Ok(Self { regions })
+        sort(&mut regions)?;
+        Ok(Self {
+            regions,
+            devices: Vec::new(),
+        })
     }
 
-    /// The regions in ascending order.
+    /// The same RAM, with memory of devices at `devices` instead of where it was.
+    ///
+    /// # Errors
+    /// A region overlaps another one or RAM, or passes the end of the address space.
+    pub fn with_devices(&self, mut devices: Vec<RamRegion>) -> Result<Self, RamError> {
+        sort(&mut devices)?;
+        let mut all: Vec<RamRegion> = self.regions.iter().chain(&devices).copied().collect();
+        sort(&mut all)?;
+        Ok(Self {
+            regions: self.regions.clone(),
+            devices,
+        })
+    }
+
+    /// Memory of devices, in ascending order.
+    #[must_use]
+    pub fn devices(&self) -> &[RamRegion] {
+        &self.devices
+    }
+
+    /// The regions of RAM in ascending order.
     #[must_use]
     pub fn regions(&self) -> &[RamRegion] {
         &self.regions
@@ -89,23 +118,18 @@ impl RamMap {
     /// The piece that begins at `gpa`, of at most `most` bytes.
     #[must_use]
     pub fn piece(&self, gpa: Gpa, most: u64) -> Piece {
-        let after = self.regions.partition_point(|region| region.gpa <= gpa);
-        let inside = after
-            .checked_sub(1)
-            .map(|at| &self.regions[at])
-            .filter(|region| gpa.0 < region.end());
-        if let Some(region) = inside {
-            return Piece {
-                gpa,
-                len: most.min(region.end() - gpa.0),
-                host: Some(HostVa(region.host.0 + (gpa.0 - region.gpa.0))),
-            };
-        }
-        let next = self.regions.get(after).map(|region| region.gpa.0 - gpa.0);
+        let (ram, ram_len) = at(&self.regions, gpa, most);
+        let (device, device_len) = at(&self.devices, gpa, most);
+        let (host, kind) = match (ram, device) {
+            (Some(host), _) => (Some(host), Kind::Ram),
+            (None, Some(host)) => (Some(host), Kind::Device),
+            (None, None) => (None, Kind::Nothing),
+        };
         Piece {
             gpa,
-            len: next.map_or(most, |distance| most.min(distance)),
-            host: None,
+            len: ram_len.min(device_len),
+            host,
+            kind,
         }
     }
 
@@ -128,6 +152,33 @@ impl RamMap {
             .checked_sub(1)
             .is_some_and(|before| self.piece(GuestAddress(before), 2).len == 2)
     }
+}
+
+/// Orders regions that are not empty.
+fn sort(regions: &mut Vec<RamRegion>) -> Result<(), RamError> {
+    regions.retain(|region| region.len != 0);
+    regions.sort_by_key(|region| region.gpa);
+    let mut end = 0;
+    for region in regions {
+        let next = region.gpa.0.checked_add(region.len);
+        match next {
+            Some(next) if region.gpa.0 >= end => end = next,
+            _ => return Err(RamError(region.gpa)),
+        }
+    }
+    Ok(())
+}
+
+/// Where `gpa` lies in the process by `regions`, and for how many bytes from there on, at most `most`, the answer is the same.
+fn at(regions: &[RamRegion], gpa: Gpa, most: u64) -> (Option<HostVa>, u64) {
+    let after = regions.partition_point(|region| region.gpa <= gpa);
+    let before = after.checked_sub(1).map(|at| &regions[at]);
+    if let Some(region) = before.filter(|region| gpa.0 < region.end()) {
+        let host = HostVa(region.host.0 + (gpa.0 - region.gpa.0));
+        return (Some(host), most.min(region.end() - gpa.0));
+    }
+    let next = regions.get(after).map(|region| region.gpa.0 - gpa.0);
+    (None, next.map_or(most, |distance| most.min(distance)))
 }
 
 #[cfg(test)]
@@ -167,6 +218,29 @@ mod tests {
         assert!(ram.is_contiguous_at(GuestAddress(0x1000)));
         assert!(!ram.is_contiguous_at(GuestAddress(0x2000)));
         assert!(!ram.is_contiguous_at(GuestAddress(0)));
+    }
+
+    #[test]
+    fn memory_of_devices_is_told_apart_and_overlaps_nothing() {
+        let ram = RamMap::new(vec![region(0, 0x2000, 0x10_0000)]).unwrap();
+        let with = ram.with_devices(vec![region(0x3000, 0x1000, 0x90_0000)]);
+        let with = with.unwrap();
+        let pieces: Vec<_> = with
+            .pieces(GuestAddress(0x1000), 0x4000)
+            .map(|piece| (piece.len, piece.kind, piece.host.map(|host| host.0)))
+            .collect();
+        assert_eq!(
+            pieces,
+            [
+                (0x1000, Kind::Ram, Some(0x10_1000)),
+                (0x1000, Kind::Nothing, None),
+                (0x1000, Kind::Device, Some(0x90_0000)),
+                (0x1000, Kind::Nothing, None),
+            ]
+        );
+        assert_eq!((with.len(), with.regions().len()), (0x2000, 1));
+        let over = ram.with_devices(vec![region(0x1000, 0x1000, 0x90_0000)]);
+        assert!(over.is_err());
     }
 
     #[test]

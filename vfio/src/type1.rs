@@ -232,6 +232,8 @@ impl Backend for Type1 {
             can_cut: false,
             can_move: false,
             pasid: false,
+            // BARs that VFIO maps for this process are pinned by nobody, and so for as long as they are mapped.
+            device_memory: true,
             nesting: false,
         }
     }

@@ -85,6 +85,7 @@ impl FakeOptions {
             features: Features {
                 can_cut: true,
                 can_move: true,
+                device_memory: false,
                 pasid: true,
                 nesting: false,
             },
@@ -135,6 +136,7 @@ impl FakeOptions {
             features: Features {
                 can_cut: false,
                 can_move: false,
+                device_memory: true,
                 pasid: false,
                 nesting: false,
             },

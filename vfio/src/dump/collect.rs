@@ -157,3 +157,34 @@ fn holes(range: IovaRange, runs: &[Run]) -> Vec<IovaRange> {
     holes.extend(left);
     holes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Rights;
+    use iommu::address::Iova;
+    use vm_memory::GuestAddress;
+
+    #[test]
+    fn what_a_slice_cuts_is_put_together() {
+        let range = |start, last| IovaRange::new(Iova(start), Iova(last)).unwrap();
+        let run = |iova: IovaRange, gpa| Run {
+            iova,
+            gpa: GuestAddress(gpa),
+            rights: Rights::ReadWrite,
+        };
+        let mut collector = Collector::new(&Options::default());
+        let held = [run(range(0, 0x7fff), 0x10_0000)];
+        for slice in [range(0, 0x2fff), range(0x3000, u64::MAX)] {
+            let empty = collector.add(slice, &[], Wanted::default(), &held);
+            assert_eq!(empty, [slice]);
+        }
+        let (_, host, differences, blocks) = collector.finish();
+        assert_eq!((host.total, host.bytes), (1, 0x8000));
+        assert_eq!((differences.total, blocks.len()), (1, 1));
+        assert_eq!(
+            (blocks[0].extra, differences.lines[0].last.0),
+            (0x8000, 0x7fff)
+        );
+    }
+}

@@ -3,8 +3,9 @@
 
 use super::holes::{Entry, Nothing};
 use crate::backend::Limits;
-use crate::mirror::{Address, BlockedBy, Content, INTERRUPT_WINDOW, RefusalReport, Wanted, Why};
-use crate::ram::RamMap;
+use crate::mirror::{
+    Address, BlockedBy, Content, INTERRUPT_WINDOW, Reach, RefusalReport, Wanted, Why,
+};
 use crate::run::{Rights, Run};
 use iommu::address::{Iova, IovaRange};
 use iommu::capabilities::Capabilities;
@@ -29,8 +30,8 @@ pub struct Facts<'a> {
     pub content: Content,
     /// What it can hold.
     pub limits: &'a Limits,
-    /// Where guest RAM is.
-    pub ram: &'a RamMap,
+    /// What mappings may lead to.
+    pub reach: Reach<'a>,
     /// The run of the ledger that the address lies in.
     pub held: Option<Run>,
     /// The refusal that left the address unsynced.
@@ -179,7 +180,7 @@ fn left_out(facts: &Facts<'_>, tables: &GuestTables, iova: Iova) -> Option<Why> 
     let mut walk = tables.walk(facts.capabilities, &block)?;
     let mut runs = Vec::new();
     let _ = walk.advance(facts.memory, facts.capabilities, BLOCK, &mut runs);
-    why_left(&Wanted::of(&runs, facts.limits, facts.ram), iova)
+    why_left(&Wanted::of(&runs, facts.limits, facts.reach), iova)
 }
 
 fn why_left(wanted: &Wanted, iova: Iova) -> Option<Why> {
@@ -190,7 +191,7 @@ fn why_left(wanted: &Wanted, iova: Iova) -> Option<Why> {
 
 /// Where all RAM is mapped one to one.
 fn one_to_one(facts: &Facts<'_>, iova: Iova) -> Says {
-    let wanted = Wanted::identity(facts.limits, facts.ram);
+    let wanted = Wanted::identity(facts.limits, facts.reach.ram);
     let run = byte(iova, iova.0, Some(Rights::ReadWrite));
     let left = why_left(&wanted, iova);
     let there = left.is_some() || wanted.runs.iter().any(|run| run.iova.contains(iova));
@@ -304,6 +305,9 @@ fn left_in_words(why: Why, guest: &str) -> String {
                 .to_owned()
         }
         Why::NothingThere => format!("it leads to {guest}, where there is no RAM"),
+        Why::DeviceMemory => format!(
+            "it leads to {guest}, memory of a device, which the host cannot map for another one (backend=type1 can)"
+        ),
         Why::Aperture => format!(
             "the guest maps it to {guest}, but it lies beyond the host's width or in a range that the host reserves"
         ),

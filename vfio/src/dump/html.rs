@@ -215,6 +215,7 @@ const fn what(differs: Differs) -> &'static str {
         Differs::Different => "different on the host",
         Differs::LeftOut(Why::InterruptWindow) => "left out: the interrupt window",
         Differs::LeftOut(Why::NothingThere) => "left out: leads where there is no RAM",
+        Differs::LeftOut(Why::DeviceMemory) => "left out: memory of another device",
         Differs::LeftOut(Why::Aperture) => "left out: beyond the host's width, or reserved there",
         Differs::LeftOut(Why::Granularity) => "left out: finer than the host's smallest page",
     }

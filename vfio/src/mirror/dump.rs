@@ -4,7 +4,7 @@
 
 use super::report::EndpointName;
 use super::table::HostTable;
-use super::wanted::Wanted;
+use super::wanted::{Reach, Wanted};
 use super::{BlockedBy, Content, Mirror, State, UnitId};
 use crate::backend::{Endpoint, TableId};
 use crate::dump::explain::{Answer, Facts, Mapping, Verdict, explain, without_table};
@@ -87,7 +87,7 @@ impl State {
             capabilities: &table.capabilities,
             content: table.content,
             limits: &table.limits,
-            ram: &self.ram,
+            reach: self.reach(),
             held: table.ledger.get(iova),
             refusal: refusal.map(|refusal| self.refusal(refusal)),
             blocked: table.trouble.map(BlockedBy::from),
@@ -131,6 +131,8 @@ struct Look<'a> {
     capabilities: Capabilities,
     memory: Arc<dyn PhysMem>,
     ram: RamMap,
+    /// The host can map memory of devices.
+    devices: bool,
     /// Guest tables that may be read.
     tables: u64,
 }
@@ -156,6 +158,7 @@ impl<'a> Look<'a> {
             capabilities: table.capabilities,
             memory: state.memory.clone(),
             ram: state.ram.clone(),
+            devices: state.host.features().device_memory,
             tables: state.options.budget.tables,
             domain: DomainDump {
                 domain: state.domain(table),
@@ -253,7 +256,11 @@ impl<'a> Look<'a> {
         let (wanted, guest) = match self.content {
             Content::Guest(_) => {
                 let runs = slice.runs.iter().filter_map(Run::of_guest).collect();
-                (Wanted::of(&slice.runs, &limits, &self.ram), runs)
+                let reach = Reach {
+                    ram: &self.ram,
+                    devices: self.devices,
+                };
+                (Wanted::of(&slice.runs, &limits, reach), runs)
             }
             Content::Identity => {
                 let wanted = Wanted::identity(&limits, &self.ram);

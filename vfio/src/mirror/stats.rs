@@ -20,6 +20,8 @@ pub struct Dropped {
     pub interrupt_window: u64,
     /// They lead where there is no RAM.
     pub nothing_there: u64,
+    /// They lead into memory of a device, which the host cannot map for another one.
+    pub device_memory: u64,
     /// At addresses that the host cannot map. Refused.
     pub aperture: u64,
     /// Finer than the host's smallest page. Refused.
@@ -32,6 +34,7 @@ impl Dropped {
         match why {
             Why::InterruptWindow => &mut self.interrupt_window,
             Why::NothingThere => &mut self.nothing_there,
+            Why::DeviceMemory => &mut self.device_memory,
             Why::Aperture => &mut self.aperture,
             Why::Granularity => &mut self.granularity,
         }
@@ -208,6 +211,7 @@ impl Stats {
         let sum = &mut self.dropped;
         sum.interrupt_window += more.interrupt_window;
         sum.nothing_there += more.nothing_there;
+        sum.device_memory += more.device_memory;
         sum.aperture += more.aperture;
         sum.granularity += more.granularity;
     }

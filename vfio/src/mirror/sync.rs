@@ -9,11 +9,10 @@ use super::content::Content;
 use super::range_set::RangeSet;
 use super::table::{HostTable, Trouble};
 use super::walk::{Survey, Walked};
-use super::wanted::Wanted;
+use super::wanted::{Reach, Wanted};
 use crate::backend::TableId;
 use crate::diff::{Plan, plan};
 use crate::nested::Flush;
-use crate::ram::RamMap;
 use crate::run::Run;
 use iommu::address::{Iova, IovaRange};
 use iommu::walk::range::Run as GuestRun;
@@ -80,10 +79,14 @@ impl State {
         if table.trouble.is_some() {
             return None;
         }
+        let reach = Reach {
+            ram: &self.ram,
+            devices: self.host.features().device_memory,
+        };
         let mut parts: Vec<Part> = Vec::with_capacity(walked.len());
         for Walked { range, runs, .. } in walked {
             table.lacks.forget(*range);
-            let wanted = wanted(table, *range, runs, &self.ram);
+            let wanted = wanted(table, *range, runs, reach);
             for (refused, error) in wanted.refused() {
                 let what = "map what the guest maps";
                 self.host.refused(what, Some(id), error);
@@ -147,11 +150,11 @@ impl State {
 }
 
 /// What `table` shall hold in `range`.
-fn wanted(table: &HostTable, range: IovaRange, walked: &[GuestRun], ram: &RamMap) -> Wanted {
+fn wanted(table: &HostTable, range: IovaRange, walked: &[GuestRun], reach: Reach<'_>) -> Wanted {
     match table.content {
         Content::Nothing | Content::Nested(_) => Wanted::default(),
-        Content::Guest(_) => Wanted::of(walked, &table.limits, ram),
-        Content::Identity => Wanted::identity(&table.limits, ram).within(range),
+        Content::Guest(_) => Wanted::of(walked, &table.limits, reach),
+        Content::Identity => Wanted::identity(&table.limits, reach.ram).within(range),
     }
 }
 

@@ -4,6 +4,7 @@
 mod answers;
 mod arrival;
 mod budgets;
+mod device_memory;
 mod dumps;
 mod following;
 mod guest;

@@ -7,7 +7,7 @@
 
 use super::stats::Dropped;
 use crate::backend::{HostError, Limits};
-use crate::ram::{Piece, RamMap};
+use crate::ram::{Kind, Piece, RamMap};
 use crate::run::{Rights, Run, around, bytes, intersection};
 use iommu::address::{Iova, IovaRange};
 use iommu::walk::range::Run as GuestRun;
@@ -41,6 +41,8 @@ pub enum Why {
     InterruptWindow,
     /// It leads where there is no RAM.
     NothingThere,
+    /// It leads into memory of a device, which this host cannot map for another one.
+    DeviceMemory,
     /// At addresses that the host cannot map. The guest is told.
     Aperture,
     /// Finer than the host's smallest page. The guest is told.
@@ -52,7 +54,7 @@ impl Why {
     #[must_use]
     pub const fn refusal(self) -> Option<HostError> {
         match self {
-            Self::InterruptWindow | Self::NothingThere => None,
+            Self::InterruptWindow | Self::NothingThere | Self::DeviceMemory => None,
             Self::Aperture => Some(HostError::Aperture),
             Self::Granularity => Some(HostError::Granularity),
         }
@@ -62,11 +64,11 @@ impl Why {
 impl Wanted {
     /// What of `guest`, which is ascending, a table with `limits` shall hold.
     #[must_use]
-    pub fn of(guest: &[GuestRun], limits: &Limits, ram: &RamMap) -> Self {
+    pub fn of(guest: &[GuestRun], limits: &Limits, reach: Reach<'_>) -> Self {
         let mut wanted = Self::default();
         let mut filter = Filter {
             limits,
-            ram,
+            reach,
             usable: 0,
             wanted: &mut wanted,
         };
@@ -84,7 +86,10 @@ impl Wanted {
         let mut wanted = Self::default();
         let mut filter = Filter {
             limits,
-            ram,
+            reach: Reach {
+                ram,
+                devices: false,
+            },
             usable: 0,
             wanted: &mut wanted,
         };
@@ -130,10 +135,19 @@ impl Wanted {
     }
 }
 
+/// What mappings may lead to.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach<'a> {
+    /// Where memory is.
+    pub ram: &'a RamMap,
+    /// Memory of devices may be a target, too.
+    pub devices: bool,
+}
+
 /// One pass over ascending runs.
 struct Filter<'a> {
     limits: &'a Limits,
-    ram: &'a RamMap,
+    reach: Reach<'a>,
     /// Usable ranges before this one end before the runs to come.
     usable: usize,
     wanted: &'a mut Wanted,
@@ -186,10 +200,13 @@ impl Filter<'_> {
     /// Drops what is not RAM, and splits at its borders.
     fn backed(&mut self, run: &Run) {
         let mut at = run.iova.start();
-        for piece in self.ram.pieces(run.gpa, run.len()) {
+        for piece in self.reach.ram.pieces(run.gpa, run.len()) {
             let iova = IovaRange::from_len(at, piece.len);
             at = Iova(at.0.wrapping_add(piece.len));
             match (piece.host, iova.and_then(|iova| run.clip(iova))) {
+                (Some(_), Some(part)) if piece.kind == Kind::Device && !self.reach.devices => {
+                    self.leave(part.iova, Why::DeviceMemory);
+                }
                 (Some(_), Some(part)) => self.coarse(&part, &piece),
                 (None, Some(part)) => self.leave(part.iova, Why::NothingThere),
                 (_, None) => {}

@@ -37,9 +37,19 @@ fn recursive(rig: &mut Rig) -> u64 {
     table
 }
 
+/// The same with nothing in the lowest table: 2^27 visits that find no page.
+fn hollow(rig: &mut Rig) -> u64 {
+    let root = aliased(rig);
+    let lowest = root + 3 * PAGE;
+    for n in 0..512 {
+        rig.memory.set(lowest + 8 * n, 0);
+    }
+    root
+}
+
 #[test]
 fn tables_that_cost_too_much_block_the_domain_and_no_other() {
-    for build in [aliased, recursive] {
+    for build in [aliased, recursive, hollow] {
         for mut rig in rigs() {
             let bad = build(&mut rig);
             let good = rig.table();

@@ -2,7 +2,8 @@
 //! Others have their turn while a large domain is walked or changed, and what they do then does no harm.
 
 use super::rig::*;
-use crate::backend::fake::{Call, FakeOptions};
+use crate::backend::HostError;
+use crate::backend::fake::{Call, CallKind, FakeOptions, Injection};
 use crate::mirror::{Budget, Clock, Mirror, Options, Stats, UnitId};
 use iommu::address::Gpa;
 use iommu::follow::{Attachment, DeviceHandle, FollowEvent, Follower};
@@ -312,12 +313,7 @@ fn others_have_a_turn_after_every_few_calls_of_the_host() {
     clock.set(200, move || {
         let asked = mirror.clone();
         let ask = move || tell.send(asked.stats().calls.map).unwrap();
-        let asking = thread::spawn(ask);
-        // Whoever has the door waits for the lock, which this thread has.
-        while mirror.shared.door.try_lock().is_ok() {
-            thread::yield_now();
-        }
-        drop(asking);
+        drop(queue(&mirror, ask));
     });
     scene.rig.attach(A, scene.to_large());
     let maps = told.recv().unwrap();
@@ -325,5 +321,109 @@ fn others_have_a_turn_after_every_few_calls_of_the_host() {
         (90..=256 + 8).contains(&maps),
         "{maps} of {LARGE_TABLES} runs"
     );
+    assert_eq!(scene.rig.pages(A), scene.expected());
+}
+
+/// Lets `act` wait for the lock of `mirror`, which this thread has: it has it next.
+fn queue<T: Send + 'static>(
+    mirror: &Mirror,
+    act: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let thread = thread::spawn(act);
+    while mirror.shared.door.try_lock().is_ok() {
+        thread::yield_now();
+    }
+    thread
+}
+
+#[test]
+fn table_that_is_put_to_another_use_while_its_domain_is_walked_gets_none_of_that() {
+    let scene = Scene::new(FakeOptions::type1());
+    let (other, small) = (scene.other.clone(), scene.rig.domain(2, scene.small));
+    scene.hook.set(700, move || {
+        elsewhere(move || {
+            assert_eq!(other.apply(&[attachment(A, small)]).results, [Ok(())]);
+        });
+    });
+    // B still wants it, so that it is walked to its end.
+    let events = [A, B].map(|device| attachment(device, scene.to_large()));
+    let _ = scene.rig.unit.apply(&events);
+    assert_eq!(scene.rig.pages(A), scene.rig.expected(scene.small, 0..8));
+    assert_eq!(scene.rig.pages(B), scene.expected());
+    scene.rig.assert_ledger_is_true();
+}
+
+#[test]
+fn table_that_is_put_to_another_use_while_it_is_filled_gets_no_more_of_that() {
+    let mut scene = Scene::new(FakeOptions::type1());
+    let clock = Arc::new(Hook::new());
+    scene.rig.mirror = scene.rig.mirror.clone().with_clock(clock.clone());
+    let (mirror, other) = (scene.rig.mirror.clone(), scene.other.clone());
+    let small = scene.rig.domain(2, scene.small);
+    let (tell, told) = channel();
+    clock.set(200, move || {
+        let act = move || other.apply(&[attachment(A, small)]).results;
+        tell.send(queue(&mirror, act)).unwrap();
+    });
+    let _ = scene.rig.unit.apply(&[attachment(A, scene.to_large())]);
+    assert_eq!(told.recv().unwrap().join().unwrap(), [Ok(())]);
+    assert_eq!(scene.rig.pages(A), scene.rig.expected(scene.small, 0..8));
+    scene.rig.assert_ledger_is_true();
+}
+
+#[test]
+fn device_is_not_said_to_have_everything_while_its_table_is_filled() {
+    let mut scene = Scene::new(FakeOptions::iommufd());
+    let failing = Injection::always(CallKind::Map, HostError::Io);
+    scene.rig.host.inject(failing);
+    assert!(
+        scene
+            .rig
+            .unit
+            .apply(&[attachment(A, scene.to_large())])
+            .results[0]
+            .is_err()
+    );
+    scene.rig.host.heal();
+    let clock = Arc::new(Hook::new());
+    scene.rig.mirror = scene.rig.mirror.clone().with_clock(clock.clone());
+    let (mirror, unit) = (scene.rig.mirror.clone(), scene.rig.unit.clone());
+    let (tell, told) = channel();
+    clock.set(200, move || {
+        let act = move || unit.apply(&[domain_invalidated(77)]).resynced;
+        tell.send(queue(&mirror, act)).unwrap();
+    });
+    // What lacks is tried again with whatever comes.
+    let _ = scene.other.apply(&[domain_invalidated(77)]);
+    assert_eq!(told.recv().unwrap().join().unwrap(), []);
+    assert_eq!(scene.rig.pages(A), scene.expected());
+    assert_eq!(
+        scene.rig.unit.apply(&[domain_invalidated(77)]).resynced,
+        [A]
+    );
+}
+
+#[test]
+fn others_do_not_wait_for_what_lacks_in_a_domain_that_is_walked() {
+    let scene = Scene::new(FakeOptions::iommufd());
+    scene
+        .rig
+        .host
+        .inject(Injection::once(CallKind::Map, HostError::Io));
+    assert!(
+        scene
+            .rig
+            .unit
+            .apply(&[attachment(A, scene.to_large())])
+            .results[0]
+            .is_err()
+    );
+    let (other, small) = (scene.other.clone(), scene.rig.domain(2, scene.small));
+    scene.hook.set(700, move || {
+        elsewhere(move || {
+            assert_eq!(other.apply(&[attachment(B, small)]).results, [Ok(())]);
+        });
+    });
+    scene.rig.tell(domain_invalidated(1));
     assert_eq!(scene.rig.pages(A), scene.expected());
 }

@@ -31,6 +31,13 @@ fn ram() -> RamMap {
     .unwrap()
 }
 
+fn reach(ram: &RamMap) -> Reach<'_> {
+    Reach {
+        ram,
+        devices: false,
+    }
+}
+
 fn guest(iova: u64, gpa: u64, len: u64) -> GuestRun {
     GuestRun {
         iova: Iova(iova),
@@ -51,7 +58,7 @@ fn rw(iova: u64, len: u64, gpa: u64) -> Run {
 #[test]
 fn run_across_two_regions_of_ram_is_two() {
     let all = limits(0x1000, &[IovaRange::ALL]);
-    let wanted = Wanted::of(&[guest(0x10_0000, 0x7f_f000, 0x2000)], &all, &ram());
+    let wanted = Wanted::of(&[guest(0x10_0000, 0x7f_f000, 0x2000)], &all, reach(&ram()));
     assert_eq!(
         wanted.runs,
         [
@@ -64,7 +71,7 @@ fn run_across_two_regions_of_ram_is_two() {
 #[test]
 fn run_beyond_ram_is_cut_and_counted() {
     let all = limits(0x1000, &[IovaRange::ALL]);
-    let wanted = Wanted::of(&[guest(0x10_0000, 0xff_f000, 0x3000)], &all, &ram());
+    let wanted = Wanted::of(&[guest(0x10_0000, 0xff_f000, 0x3000)], &all, reach(&ram()));
     assert_eq!(wanted.runs, [rw(0x10_0000, 0x1000, 0xff_f000)]);
     assert_eq!(wanted.dropped().nothing_there, 1);
     assert_eq!(wanted.refused().count(), 0);
@@ -79,7 +86,7 @@ fn run_over_several_usable_ranges_loses_what_lies_between() {
     ];
     let limits = limits(0x1000, &usable);
     let runs = [guest(0, 0x10_0000, 0x5000), guest(0x9000, 0, 0x2000)];
-    let wanted = Wanted::of(&runs, &limits, &ram());
+    let wanted = Wanted::of(&runs, &limits, reach(&ram()));
     assert_eq!(
         wanted.runs,
         [
@@ -100,7 +107,7 @@ fn run_over_several_usable_ranges_loses_what_lies_between() {
 #[test]
 fn run_in_the_interrupt_window_is_dropped_and_not_refused() {
     let all = limits(0x1000, &[IovaRange::ALL]);
-    let wanted = Wanted::of(&[guest(0xfee0_0000, 0, 0x10_0000)], &all, &ram());
+    let wanted = Wanted::of(&[guest(0xfee0_0000, 0, 0x10_0000)], &all, reach(&ram()));
     assert_eq!((wanted.runs.len(), wanted.refused().count()), (0, 0));
     assert_eq!(wanted.dropped().interrupt_window, 1);
 }
@@ -108,7 +115,11 @@ fn run_in_the_interrupt_window_is_dropped_and_not_refused() {
 #[test]
 fn run_is_trimmed_to_the_hosts_pages_and_the_rest_is_refused() {
     let coarse = limits(0x1_0000, &[IovaRange::ALL]);
-    let wanted = Wanted::of(&[guest(0x1_f000, 0x2_f000, 0x1_3000)], &coarse, &ram());
+    let wanted = Wanted::of(
+        &[guest(0x1_f000, 0x2_f000, 0x1_3000)],
+        &coarse,
+        reach(&ram()),
+    );
     assert_eq!(wanted.runs, [rw(0x2_0000, 0x1_0000, 0x3_0000)]);
     assert_eq!(
         wanted.refused().collect::<Vec<_>>(),
@@ -117,7 +128,11 @@ fn run_is_trimmed_to_the_hosts_pages_and_the_rest_is_refused() {
             (range(0x3_0000, 0x2000), HostError::Granularity)
         ]
     );
-    let odd = Wanted::of(&[guest(0x2_0000, 0x3_1000, 0x1_0000)], &coarse, &ram());
+    let odd = Wanted::of(
+        &[guest(0x2_0000, 0x3_1000, 0x1_0000)],
+        &coarse,
+        reach(&ram()),
+    );
     assert_eq!((odd.runs.len(), odd.refused().count()), (0, 1));
 }
 
@@ -132,7 +147,7 @@ fn execute_only_is_nothing_to_the_host() {
         perms,
         ..guest(0, 0, 0x1000)
     };
-    assert_eq!(Wanted::of(&[run], &all, &ram()), Wanted::default());
+    assert_eq!(Wanted::of(&[run], &all, reach(&ram())), Wanted::default());
 }
 
 #[test]
