@@ -180,8 +180,10 @@ fn demo() -> Result<ExitCode> {
 
 /// Whatever cannot be set up, the rest still runs, and the last line adds up: a scenario without a lab has failed.
 fn test() -> Result<ExitCode> {
-    if let Err(error) = packages::for_running() {
-        eprintln!("lab: {error:#}");
+    for provided in [packages::for_running(), packages::for_looking()] {
+        if let Err(error) = provided {
+            eprintln!("lab: {error:#}");
+        }
     }
     let tests = suite::workspace_tests()?;
     let verdicts = match Session::open() {

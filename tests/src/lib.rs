@@ -8,6 +8,7 @@
 
 pub mod apt;
 pub mod binaries;
+pub mod browser;
 pub mod cli;
 pub mod complaints;
 pub mod cpio;

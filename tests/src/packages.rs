@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::progress::Progress;
-use crate::{paths, process};
+use crate::{browser, paths, process};
 
 /// What shows that a package is there.
 enum Sign {
@@ -42,6 +42,9 @@ const BUILD: &[(Sign, &str)] = &[
     (Sign::File("/usr/include/openssl/opensslv.h"), "libssl-dev"),
 ];
 
+/// To look at pages.
+const LOOK: &[(Sign, &str)] = &[(Sign::Program(browser::PROGRAM), browser::PROGRAM)];
+
 /// Makes sure that L1 can run.
 pub fn for_running() -> Result<()> {
     provide(RUN)
@@ -50,6 +53,11 @@ pub fn for_running() -> Result<()> {
 /// Makes sure that a kernel can be built.
 pub fn for_building() -> Result<()> {
     provide(BUILD)
+}
+
+/// Makes sure that pages can be looked at.
+pub fn for_looking() -> Result<()> {
+    provide(LOOK)
 }
 
 /// The statically linked busybox.
