@@ -59,6 +59,10 @@ pub trait PciFunction: fmt::Debug + Send + Sync {
     /// The function's identity; the bus sets its source id when it is placed, or when the guest renumbers buses.
     fn requester(&self) -> &Arc<Requester>;
 
+    /// A bridge above forwards requests from now on, or no longer: [`Requester::is_forwarded`]. That is enough for a function
+    /// whose requests ask the requester; one that sends by itself has to be stopped here. Not called from within its methods.
+    fn forwarding_changed(&self) {}
+
     /// Gives the function the line of its INTx pin, which is wired to interrupt `gsi`. Called once, before the guest runs.
     /// (The firmware writes the interrupt-line register.) A function without a pin ignores it.
     fn connect_intx(&self, gsi: u8, line: Arc<dyn IrqLine>);

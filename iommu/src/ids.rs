@@ -108,12 +108,18 @@ impl Requester {
     /// Whether requests may be sent at all (the bus master enable bit of the function and of the bridges above it).
     #[must_use]
     pub fn is_bus_master(&self) -> bool {
-        self.bus_master.load(Ordering::Acquire) && !self.revoked_above.load(Ordering::Acquire)
+        self.bus_master.load(Ordering::Acquire) && self.is_forwarded()
     }
 
     /// Allows or forbids requests: the function's own bit.
     pub fn set_bus_master(&self, enabled: bool) {
         self.bus_master.store(enabled, Ordering::Release);
+    }
+
+    /// Whether the bridges above forward requests.
+    #[must_use]
+    pub fn is_forwarded(&self) -> bool {
+        !self.revoked_above.load(Ordering::Acquire)
     }
 
     /// Whether a bridge above forwards requests; it does until told otherwise.
@@ -141,7 +147,7 @@ mod tests {
         requester.set_bus_master(true);
         assert!(requester.is_bus_master());
         requester.set_upstream_bus_master(false);
-        assert!(!requester.is_bus_master());
+        assert!(!requester.is_bus_master() && !requester.is_forwarded());
         requester.set_bus_master(true);
         assert!(!requester.is_bus_master());
         requester.set_upstream_bus_master(true);

@@ -72,6 +72,10 @@ impl PciFunction for Removable {
         &self.requester
     }
 
+    fn forwarding_changed(&self) {
+        self.with(|function| function.forwarding_changed());
+    }
+
     fn connect_intx(&self, gsi: u8, line: Arc<dyn IrqLine>) {
         self.with(|function| function.connect_intx(gsi, line));
     }

@@ -140,6 +140,7 @@ impl RootPort {
         let mut devices = self.write_devices();
         for device in devices.values() {
             device.requester().set_upstream_bus_master(false);
+            device.forwarding_changed();
         }
         std::mem::take(&mut *devices).into_values().collect()
     }
@@ -186,7 +187,11 @@ impl RootPort {
             if reached {
                 requester.set_source(SourceId::new(forwarding.secondary, *number));
             }
-            requester.set_upstream_bus_master(reached && forwarding.bus_master);
+            let forwarded = reached && forwarding.bus_master;
+            if forwarded != requester.is_forwarded() {
+                requester.set_upstream_bus_master(forwarded);
+                device.forwarding_changed();
+            }
         }
     }
 

@@ -239,7 +239,13 @@ impl Passthrough {
     pub fn hold(&self, held: bool) {
         let mut state = self.lock();
         state.held = held;
-        let may_send = !held && state.guest.config.may_send();
+        self.switch_bus_master(&mut state);
+    }
+
+    /// Lets the device send what the guest allows, in its own registers and in the bridges above it, unless it is held.
+    fn switch_bus_master(&self, state: &mut State) {
+        let allowed = !state.held && !state.failed && self.requester.is_forwarded();
+        let may_send = allowed && state.guest.config.may_send();
         let mut command = [0; 2];
         let written = self
             .port
@@ -268,7 +274,8 @@ impl Passthrough {
             self.requester.set_bus_master(false);
         }
         state.withdraw(&*self.slots, &windows);
-        let write = outcome.host.map(|write| match state.held {
+        let held = state.held || !self.requester.is_forwarded();
+        let write = outcome.host.map(|write| match held {
             true => write.without(offset::COMMAND, BUS_MASTER),
             false => write,
         });
@@ -436,6 +443,10 @@ impl PciFunction for Passthrough {
 
     fn requester(&self) -> &Arc<Requester> {
         &self.requester
+    }
+
+    fn forwarding_changed(&self) {
+        self.switch_bus_master(&mut self.lock());
     }
 
     fn connect_intx(&self, _gsi: u8, line: Arc<dyn IrqLine>) {

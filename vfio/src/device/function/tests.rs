@@ -316,3 +316,23 @@ fn host_that_wants_its_device_back_is_heard() {
     function.config_read(0, &mut read);
     assert_eq!(read, [0xff; 4], "stopped before anybody was told");
 }
+
+#[test]
+fn device_may_send_while_the_bridge_above_forwards() {
+    let rig = rig();
+    rig.function.requester().set_upstream_bus_master(false);
+    start(&rig);
+    assert_eq!(rig.port.take(), ["config 0x4 [2, 0]"]);
+    // What the device has in its register; this one has no bus master bit until it is set.
+    rig.port.image.lock().unwrap()[0x04] = 0x02;
+    rig.function.requester().set_upstream_bus_master(true);
+    rig.function.forwarding_changed();
+    assert_eq!(rig.port.take(), ["config 0x4 [6, 0]"]);
+    rig.port.image.lock().unwrap()[0x04] = 0x06;
+    rig.function.requester().set_upstream_bus_master(false);
+    rig.function.forwarding_changed();
+    assert_eq!(rig.port.take(), ["config 0x4 [2, 0]"]);
+    let mut command = [0; 2];
+    rig.function.config_read(0x04, &mut command);
+    assert_eq!(command, [0x06, 0x00], "the guest's own bit is as it was");
+}
