@@ -12,6 +12,8 @@ pub enum HostDevice {
     Nvme,
     /// The edu device.
     Edu,
+    /// The network card.
+    E1000e,
 }
 
 /// Finds the device and has `driver` take it, or nobody if there is none; its address is the output.
@@ -40,6 +42,7 @@ impl HostDevice {
         let (file, pattern) = match self {
             Self::Nvme => ("class", "0x010802"),
             Self::Edu => ("device", "0x11e8"),
+            Self::E1000e => ("device", "0x10d3"),
         };
         let script = SCRIPT.replace("PATTERN", pattern).replace("FILE", file);
         let script = format!("override='{other}'\ndriver='{driver}'\n{script}");
@@ -53,6 +56,7 @@ impl HostDevice {
         match self {
             Self::Nvme => "nvme",
             Self::Edu => "edu",
+            Self::E1000e => "e1000e",
         }
     }
 
@@ -61,6 +65,7 @@ impl HostDevice {
         match self {
             Self::Nvme => "nvme",
             Self::Edu => "",
+            Self::E1000e => "e1000e",
         }
     }
 }

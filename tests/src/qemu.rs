@@ -57,6 +57,20 @@ const CMDLINE: &str = "console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_on no
 /// Size of L1's NVMe disk, a sparse file that holds what is written to it.
 pub const NVME_BYTES: u64 = 512 << 20;
 
+/// The address of the card at the other end of the cable of L1's e1000e.
+pub const PEER_MAC: &str = "52:54:00:00:00:02";
+
+/// Two cards of L1's on one cable: one to pass through, one to talk to it.
+fn add_network(qemu: &mut Command) {
+    let peer = format!("virtio-net-pci,mac={PEER_MAC}");
+    let cards = [("card", "e1000e,mac=52:54:00:00:00:01"), ("peer", &peer)];
+    for (port, card) in cards {
+        qemu.args(["-netdev", &format!("hubport,id={port},hubid=0")]);
+        // What would boot from the card is not needed, nor is its file on this machine.
+        qemu.args(["-device", &format!("{card},netdev={port},romfile=")]);
+    }
+}
+
 /// The command for an L1 whose files (initramfs, console log, disk, scratch share) are in `run`.
 pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {
     let run = run.display();
@@ -84,6 +98,7 @@ pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {
         &format!("if=none,id=nvme,file={run}/nvme.img,format=raw,cache=unsafe"),
     ]);
     qemu.args(["-device", "nvme,drive=nvme,serial=lab"]);
+    add_network(&mut qemu);
     let root = "local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap";
     qemu.args(["-virtfs", root]);
     qemu.args([

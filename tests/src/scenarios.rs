@@ -45,6 +45,7 @@ mod two_units;
 mod unplug;
 mod vfio_backends;
 mod vfio_domains;
+mod vfio_e1000e;
 mod vfio_edu_intx;
 mod vfio_function;
 mod vfio_hotplug;
@@ -109,5 +110,6 @@ pub const ALL: &[&Scenario] = &[
     &vfio_pasids::SCENARIO,
     &vfio_hotplug::REPLAY,
     &vfio_edu_intx::SCENARIO,
+    &vfio_e1000e::SCENARIO,
     &kill::SCENARIO,
 ];

@@ -19,7 +19,7 @@ use crate::pattern::{Random, Sum};
 const CHUNK: usize = 64 << 10;
 
 /// How long a receiver may take to appear, and either end to move.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `netcheck ARGUMENTS…`.
 pub fn run(args: &[&str]) -> Result<()> {
