@@ -24,6 +24,7 @@ mod guest_hypervisor;
 mod guest_nested;
 mod guest_pasid;
 mod guest_pri;
+mod guest_reset;
 mod guest_vfio;
 mod host_refuses;
 mod hostile_tables;
@@ -111,5 +112,9 @@ pub const ALL: &[&Scenario] = &[
     &vfio_hotplug::REPLAY,
     &vfio_edu_intx::SCENARIO,
     &vfio_e1000e::SCENARIO,
+    &vfio_edu_intx::SCENARIO,
+    &vfio_e1000e::SCENARIO,
+    &guest_reset::SCENARIO,
+    &kexec_reenable::WITH_DEVICE,
     &kill::SCENARIO,
 ];
