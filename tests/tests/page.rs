@@ -85,7 +85,10 @@ fn drawn_apart(blocks: &[Value]) -> anyhow::Result<()> {
             number(block, "width") >= 2.0 && number(block, "height") >= 10.0,
             "too small to be seen: {block}"
         );
-        ensure!(number(block, "x") >= end, "it covers the one before: {block}");
+        ensure!(
+            number(block, "x") >= end,
+            "it covers the one before: {block}"
+        );
         end = number(block, "x") + number(block, "width");
         ensure!(end <= 1280.0, "it is outside the page: {block}");
         ensure!(
@@ -105,15 +108,12 @@ fn dump() -> Dump {
         gpa: Address(gpa),
         rights,
     };
-    let block = |first, last| Block {
-        first: Address(first),
-        last: Address(last),
-        parts: 1,
-        ..Block::default()
-    };
     let listed = |lines: Vec<Line>| Listed {
         total: lines.len() as u64,
-        bytes: lines.iter().map(|line| line.last.0 - line.first.0 + 1).sum(),
+        bytes: lines
+            .iter()
+            .map(|line| line.last.0 - line.first.0 + 1)
+            .sum(),
         lines,
     };
     let mapped = line(0x10_0000, 0x17_ffff, 0x4000_0000, Rights::ReadWrite);
@@ -157,23 +157,34 @@ fn dump() -> Dump {
                 bytes: 0x10_0000,
                 lines: vec![hole],
             },
-            blocks: vec![
-                Block {
-                    read_write: 0x8_0000,
-                    ..block(0x10_0000, 0x17_ffff)
-                },
-                Block {
-                    missing: 0x1000,
-                    ..block(0x20_0000, 0x20_0fff)
-                },
-                Block {
-                    read: 0x1_0000,
-                    ..block(0x40_0000, 0x40_ffff)
-                },
-            ],
+            blocks: blocks(),
         }],
         ..Dump::default()
     }
+}
+
+/// What the picture of it has.
+fn blocks() -> Vec<Block> {
+    let block = |first, last| Block {
+        first: Address(first),
+        last: Address(last),
+        parts: 1,
+        ..Block::default()
+    };
+    vec![
+        Block {
+            read_write: 0x8_0000,
+            ..block(0x10_0000, 0x17_ffff)
+        },
+        Block {
+            missing: 0x1000,
+            ..block(0x20_0000, 0x20_0fff)
+        },
+        Block {
+            read: 0x1_0000,
+            ..block(0x40_0000, 0x40_ffff)
+        },
+    ]
 }
 
 fn report() -> DomainReport {
