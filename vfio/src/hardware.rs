@@ -7,6 +7,7 @@
 
 use crate::backend::HostError;
 use crate::nested::NestedTable;
+use iommu::capabilities::Capabilities;
 use iommu::spec::regs::{Cap, Ecap};
 
 /// What `IOMMU_GET_HW_INFO` says about a device and the Intel unit that it is behind.
@@ -95,6 +96,22 @@ impl Support {
             supervisor: first_stage && ecap.srs(),
             extended_accessed: first_stage && ecap.eafs(),
             page_requests: first_stage && ecap.prs(),
+        }
+    }
+
+    /// What a guest's unit offers, as far as the hosts of its devices have a part in it.
+    #[must_use]
+    pub fn offered(unit: &Capabilities) -> Self {
+        let cap = unit.cap();
+        let first_stage = unit.first_stage();
+        Self {
+            pasid_bits: u8::try_from(unit.pasid_bits()).unwrap_or(20),
+            first_stage,
+            gigabyte_pages: first_stage && cap.fs1gp(),
+            five_levels: first_stage && cap.fs5lp(),
+            supervisor: first_stage && unit.supervisor_requests(),
+            extended_accessed: first_stage && unit.extended_accessed(),
+            page_requests: first_stage && unit.page_requests(),
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::kvm::features::Feature;
 use std::path::PathBuf;
 use std::time::Duration;
+use vfio::hardware::Support;
 use vfio::pci_address::PciAddress;
 
 /// A whole machine and how its run ends.
@@ -266,6 +267,8 @@ pub struct IommuConfig {
     pub posted: bool,
     /// Paging entries may force snooping. No option: hosts of passed-through devices may not be able to.
     pub snoop_control: bool,
+    /// What hosts of passed-through devices can do for PASIDs and first-stage tables. No option either.
+    pub host: Support,
     /// Remapping units, at least 1.
     pub units: u16,
     /// Fault recording registers, 1 to [`iommu::capabilities::MAX_FAULT_RECORDS`].
@@ -286,6 +289,7 @@ impl Default for IommuConfig {
             dirty: Switch::Auto,
             posted: false,
             snoop_control: true,
+            host: Support::EVERYTHING,
             units: 1,
             records: 8,
         }

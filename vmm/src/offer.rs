@@ -139,18 +139,20 @@ fn scalable(
         Some(bits) => Some(PasidBits::new(bits).map_err(refused)?),
     };
     let ats = config.dmatests.iter().any(|dmatest| dmatest.ats);
-    let page_requests = iommu
-        .pri
-        .or(config.dmatests.iter().any(|dmatest| dmatest.pri));
+    let (passed, host) = (!config.vfios.is_empty(), &iommu.host);
+    let asks = config.dmatests.iter().any(|dmatest| dmatest.pri);
+    let page_requests = iommu.pri.or(asks || passed && host.page_requests);
     let device_tlb = ats || page_requests;
     Ok(ScalableOptions {
         base,
         stages,
-        nesting: iommu.nesting.or(stages == capabilities::Stages::Both),
+        // The host cannot put first-stage tables on a guest's second-stage ones, nor be told who may execute.
+        nesting: (iommu.nesting).or(stages == capabilities::Stages::Both && !passed),
         pasid,
-        execute_requests: pasid.is_some(),
-        supervisor_requests: pasid.is_some(),
-        extended_accessed: pasid.is_some(),
+        execute_requests: pasid.is_some() && !passed,
+        supervisor_requests: pasid.is_some() && (!passed || host.supervisor),
+        extended_accessed: pasid.is_some() && (!passed || host.extended_accessed),
+        without_first_stage_gigabyte_pages: passed && !host.gigabyte_pages,
         device_tlb,
         no_write_flag: device_tlb,
         page_requests,

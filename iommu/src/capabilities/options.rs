@@ -134,6 +134,8 @@ pub struct ScalableOptions {
     pub supervisor_requests: bool,
     /// First-stage entries may have an extended accessed bit. Needs PASIDs.
     pub extended_accessed: bool,
+    /// First-stage tables must not have pages of 1 GiB, which they may otherwise.
+    pub without_first_stage_gigabyte_pages: bool,
     /// Devices may cache translations.
     pub device_tlb: bool,
     /// A device may say that it will not write where it asks for a translation. Needs device-TLBs.
@@ -187,7 +189,7 @@ pub(super) fn scalable(options: &ScalableOptions) -> Result<(Cap, Ecap), Capabil
     let first = options.stages.first();
     let five_levels = options.base.address_width == AddressWidth::Bits57;
     let cap = cap
-        .with_fs1gp(first)
+        .with_fs1gp(first && !options.without_first_stage_gigabyte_pages)
         .with_fs5lp(first && five_levels)
         .with_pi(options.posted_interrupts);
     let ecap = ecap

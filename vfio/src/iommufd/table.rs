@@ -4,7 +4,8 @@
 use crate::nested::NestedTable;
 use crate::uapi::{Errno, iommufd::errno, nesting};
 use iommufd_bindings::{
-    self as bindings, iommufd_hwpt_alloc_flags_IOMMU_HWPT_ALLOC_NEST_PARENT as NEST_PARENT,
+    self as bindings, iommufd_hwpt_alloc_flags_IOMMU_HWPT_ALLOC_DIRTY_TRACKING as DIRTY,
+    iommufd_hwpt_alloc_flags_IOMMU_HWPT_ALLOC_NEST_PARENT as NEST_PARENT,
     iommufd_hwpt_alloc_flags_IOMMU_HWPT_ALLOC_PASID as PASID,
 };
 use iommufd_ioctls::IommuFd;
@@ -55,9 +56,11 @@ impl Table {
         Self::paging(ioas, &[NEST_PARENT | PASID, PASID, NEST_PARENT, 0])
     }
 
-    /// A table that shadows a guest domain. One that could be nested on would refuse read-only mappings.
+    /// A table that shadows a guest domain. One that could be nested on would refuse read-only mappings. To be able to track
+    /// what is written is of no use, but makes the kernel take a second-stage table: others have only the lower half of the
+    /// addresses.
     pub(super) const fn shadow(ioas: u32) -> Self {
-        Self::paging(ioas, &[PASID, 0])
+        Self::paging(ioas, &[DIRTY | PASID, PASID, 0])
     }
 
     const fn paging(ioas: u32, flags: &'static [u32]) -> Self {

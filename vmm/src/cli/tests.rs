@@ -53,6 +53,7 @@ fn defaults_are_one_cpu_512_mib_and_a_legacy_unit() {
             dirty: Switch::Auto,
             posted: false,
             snoop_control: true,
+            host: vfio::hardware::Support::EVERYTHING,
             units: 1,
             records: 8
         })

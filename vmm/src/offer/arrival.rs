@@ -6,6 +6,7 @@ use crate::config::{AddressWidth, Config, Stages, Switch};
 use crate::host_files::HostFiles;
 use iommu::capabilities::Capabilities;
 use iommu::spec::regs::{Cap, Ecap};
+use vfio::hardware::Support;
 
 /// The configuration of a machine with hotplug slots: what was left open is what the host's units can do, too. Where the host
 /// has none, nothing can be passed through, and nothing is left out.
@@ -82,11 +83,20 @@ pub fn check_arrival(offered: &Capabilities, host: &HostOffer) -> Result<(), Str
         );
     }
     let ecap = offered.ecap();
-    if ecap.fsts() && !host.nesting {
+    if ecap.fsts() && !host.support.first_stage {
         return Err(
             "the guest was offered first-stage tables, which this host does not walk itself: start the machine with --iommu stages=second"
                 .to_owned(),
         );
+    }
+    // PASIDs and page requests are the device's own to have or not; how tables are read is the unit's.
+    let unit = Support {
+        pasid_bits: 0,
+        page_requests: false,
+        ..Support::offered(offered)
+    };
+    if let Some(lack) = host.support.lacks(&unit) {
+        return Err(lack.to_string());
     }
     if ecap.ssads() {
         return Err(

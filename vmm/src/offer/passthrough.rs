@@ -6,6 +6,7 @@ use super::{is_scalable, width};
 use crate::config::{AddressWidth, Config, IommuConfig, Stages, Switch, TableMode};
 use crate::error::Error;
 use crate::options::wrong;
+use vfio::hardware::Support;
 
 /// What the host can do for every device that is passed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub struct HostOffer {
     pub address_bits: u8,
     /// It makes requests snoop that ask not to.
     pub snoop_control: bool,
-    /// It walks the guest's first-stage tables itself.
-    pub nesting: bool,
+    /// PASIDs that it can bind, and whether it walks the guest's first-stage tables itself.
+    pub support: Support,
 }
 
 /// Checks what no host can do.
@@ -63,8 +64,13 @@ pub fn narrow(config: &Config, host: &HostOffer) -> Result<Config, Error> {
         iommu.address_width = address_width(iommu.address_width, host.address_bits)?;
         iommu.snoop_control &= host.snoop_control;
         iommu.dirty = Switch::Off;
-        if is_scalable(iommu)? && !host.nesting {
-            second_stage_alone(iommu)?;
+        if is_scalable(iommu)? {
+            iommu.host = host.support;
+            if !host.support.first_stage {
+                second_stage_alone(iommu)?;
+            }
+            iommu.pasid_bits = Some(pasid_bits(iommu.pasid_bits, host.support.pasid_bits)?);
+            check_levels(iommu, &host.support)?;
         }
     }
     Ok(config)
@@ -87,6 +93,26 @@ fn address_width(asked: AddressWidth, host_bits: u8) -> Result<AddressWidth, Err
     Err(Error::HostLacks(format!(
         "--iommu: aw={bits} cannot be had with --vfio: the host's IOMMU translates addresses of {host_bits} bits only"
     )))
+}
+
+fn pasid_bits(asked: Option<u8>, host_bits: u8) -> Result<u8, Error> {
+    match asked {
+        Some(bits) if bits > host_bits => Err(Error::HostLacks(format!(
+            "--iommu: pasid-bits={bits} cannot be had with --vfio: the host can bind PASIDs of {host_bits} bits for the device"
+        ))),
+        asked => Ok(asked.unwrap_or(host_bits)),
+    }
+}
+
+/// A width of 57 bits means five levels of first-stage tables, too.
+fn check_levels(iommu: &IommuConfig, host: &Support) -> Result<(), Error> {
+    let first = host.first_stage && iommu.stages != Stages::Second;
+    if first && iommu.address_width == AddressWidth::Bits57 && !host.five_levels {
+        return Err(Error::HostLacks(
+            "--iommu: aw=57 cannot be had with --vfio: the host does not walk first-stage tables of five levels; take aw=48 or stages=second".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Software need not report what becomes present in first-stage tables, so that only a host that walks them itself can serve
@@ -119,7 +145,7 @@ mod tests {
     const LAB: HostOffer = HostOffer {
         address_bits: 39,
         snoop_control: false,
-        nesting: false,
+        support: Support::NOTHING,
     };
 
     fn config(iommu: &str) -> Result<Config, Error> {
@@ -145,7 +171,7 @@ mod tests {
         let wide = HostOffer {
             address_bits: 57,
             snoop_control: true,
-            nesting: false,
+            support: Support::NOTHING,
         };
         let (cap, ecap) = registers("--iommu=mode=legacy", wide);
         assert_eq!((cap >> 7 & 1, cap >> 16 & 0x3f, ecap >> 7 & 1), (1, 47, 1));
@@ -160,11 +186,37 @@ mod tests {
         let (_, ecap) = registers("--iommu=mode=scalable", LAB);
         assert_eq!(bits(ecap), [1, 0, 1, 0, 0]);
         let nests = HostOffer {
-            nesting: true,
+            address_bits: 48,
+            support: Support {
+                pasid_bits: 16,
+                gigabyte_pages: false,
+                five_levels: false,
+                extended_accessed: false,
+                ..Support::EVERYTHING
+            },
             ..LAB
         };
-        let (_, ecap) = registers("--iommu=mode=scalable,aw=auto", nests);
-        assert_eq!(bits(ecap)[..3], [1, 1, 1]);
+        let (cap, ecap) = registers("--iommu=mode=scalable", nests);
+        assert_eq!(bits(ecap), [1, 1, 1, 0, 0]);
+        // FS1GP is bit 56 of CAP; PSS 39:35, PASID 40, EAFS 34, SRS 31, ERS 30, PRS 29.
+        assert_eq!((cap >> 56 & 1, ecap >> 35 & 0x1f), (0, 15));
+        assert_eq!(
+            [40, 34, 31, 30, 29].map(|bit| ecap >> bit & 1),
+            [1, 0, 1, 0, 1]
+        );
+        for (asked, reason) in [
+            ("--iommu=mode=scalable,pasid-bits=17", "PASIDs of 16 bits"),
+            ("--iommu=pasid-bits=20", "PASIDs of 16 bits"),
+        ] {
+            let error = narrow(&config(asked).unwrap(), &nests).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        let wide = HostOffer {
+            address_bits: 57,
+            ..nests
+        };
+        let error = narrow(&config("--iommu=mode=scalable,aw=57").unwrap(), &wide).unwrap_err();
+        assert!(error.to_string().contains("five levels"), "{error}");
     }
 
     #[test]

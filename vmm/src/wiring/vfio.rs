@@ -12,6 +12,7 @@ mod function;
 mod guard;
 mod host;
 mod inspect;
+mod pasids;
 mod question;
 mod roster;
 mod wishes;
@@ -22,6 +23,7 @@ pub use wishes::GiveBack;
 use self::guard::Guard;
 use self::host::Host;
 use self::inspect::MirrorNumbers;
+use self::pasids::Pasids;
 use self::wishes::Wishes;
 use super::iommu::Units;
 use super::pci::{PciBus, Windows};
@@ -36,16 +38,17 @@ use crate::kvm::vm::Vm;
 use crate::offer::HostOffer;
 use ::iommu::capabilities::{Capabilities, LegacyOptions};
 use ::iommu::follow::{
-    Attachment, DeviceHandle, FollowEvent, FollowedDevice, FollowedStatus, Follower,
+    Attachment, DeviceHandle, FollowEvent, FollowedDevice, FollowedStatus, Follower, PasidBudget,
 };
 use ::iommu::memory::{PhysMem, Ram};
 use ::iommu::unit::Unit;
 use devices::pci::PciFunction;
 use std::fs::File;
 use std::sync::{Arc, OnceLock};
-use vfio::backend::Limits;
+use vfio::backend::{HostError, Limits};
 use vfio::device::function::{Machine, Passthrough};
 use vfio::device::reset::Functions;
+use vfio::hardware::Support;
 use vfio::mirror::{Budget, Mirror, Options, UnitId};
 use vfio::pci_address::PciAddress;
 use vfio::ram::{HostVa, RamMap, RamRegion};
@@ -169,12 +172,13 @@ impl Taken {
         let mut offer = HostOffer {
             address_bits: u8::MAX,
             snoop_control: true,
-            nesting: false,
+            support: Support::EVERYTHING,
         };
         for device in &self.devices {
             let own = host_offer(&mut self.host, device)?;
             offer.address_bits = offer.address_bits.min(own.address_bits);
             offer.snoop_control &= own.snoop_control;
+            offer.support = offer.support.and(own.support);
         }
         Ok(offer)
     }
@@ -202,18 +206,20 @@ impl Taken {
 
 /// What `host` can do for an open device.
 fn host_offer(host: &mut Host, device: &Device) -> Result<HostOffer, Error> {
-    let limits = host.limits(device.handle).map_err(|error| {
-        Error::HostLacks(format!(
-            "--vfio {}: the host does not translate guest RAM for it: {error}",
-            device.host.address
-        ))
-    })?;
+    let unusable = |error| unusable(device.host.address, error);
+    let limits = host.limits(device.handle).map_err(unusable)?;
     warn_of_reserved(&device.host);
     Ok(HostOffer {
         address_bits: address_bits(&limits),
         snoop_control: host.snoop_control(device.handle),
-        nesting: false,
+        support: host.support(device.handle).map_err(unusable)?,
     })
+}
+
+fn unusable(device: PciAddress, error: HostError) -> Error {
+    Error::HostLacks(format!(
+        "--vfio {device}: the host does not translate guest RAM for it: {error}"
+    ))
 }
 
 /// Width of the addresses that can be mapped, reserved ones aside.
@@ -250,6 +256,7 @@ pub struct Passed {
     wishes: Wishes,
     roster: Arc<Roster>,
     events: Arc<Events>,
+    pasids: Pasids,
     side: OnceLock<HostSide>,
 }
 
@@ -283,6 +290,7 @@ impl Passed {
             wishes: Wishes::new(&board.events),
             events: Arc::clone(&board.events),
             roster: Arc::default(),
+            pasids: Pasids::for_ram(board.ram.iter().map(|region| region.len()).sum()),
             side: OnceLock::new(),
         })
     }
@@ -325,14 +333,18 @@ impl Passed {
                 .behind(translation.remap(), translation.messages()),
             slots: Arc::clone(&self.slots) as _,
         };
-        let function = function::open(device, &side.host, &self.functions, machine)?;
-        self.wishes.watch(device.name(), &function);
         let unit = translation.unit().cloned();
+        let services = Pasids::services(&side.host, device, unit.as_ref())?;
+        let function = function::open(device, &side.host, &self.functions, machine, services)?;
+        self.wishes.watch(device.name(), &function);
+        let way = (unit.as_ref(), function.requester());
+        let pasids = self.pasids.add(&side.host, device.handle, &services, way)?;
         self.roster.add(
             (device.handle, device.name()),
             &device.host,
             Arc::clone(&function),
             unit,
+            pasids,
         );
         Ok(function)
     }
@@ -367,7 +379,7 @@ impl Passed {
         };
         for (handle, device) in self.roster.devices() {
             let done = match &device.unit {
-                Some(unit) => follow(unit, handle, &device.function)?,
+                Some(unit) => follow(unit, handle, &device.function, device.pasids)?,
                 None => self.bypass(&side.mirror, handle)?,
             };
             if !done {
@@ -400,6 +412,7 @@ impl Passed {
             unit.unfollow(handle);
         }
         side.mirror.forget(handle);
+        self.pasids.remove(handle);
         if let Err(error) = side.host.close(handle, &*side.kvm) {
             tracing::warn!("{} is not given back properly: {error}", device.address);
         }
@@ -407,11 +420,16 @@ impl Passed {
 }
 
 /// Has `unit` follow a device; whether the device reaches what it shall.
-fn follow(unit: &Unit, handle: DeviceHandle, function: &Passthrough) -> Result<bool, Error> {
+fn follow(
+    unit: &Unit,
+    handle: DeviceHandle,
+    function: &Passthrough,
+    pasids: Option<PasidBudget>,
+) -> Result<bool, Error> {
     unit.follow(FollowedDevice {
         handle,
         requester: Arc::clone(function.requester()),
-        pasids: None,
+        pasids,
     })
     .map_err(|error| Error::Bug(error.to_string()))?;
     let served = |status: &FollowedStatus| {

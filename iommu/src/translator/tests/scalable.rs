@@ -46,6 +46,7 @@ pub(super) fn options() -> ScalableOptions {
         execute_requests: true,
         supervisor_requests: true,
         extended_accessed: true,
+        without_first_stage_gigabyte_pages: false,
         device_tlb: true,
         no_write_flag: true,
         page_requests: true,

@@ -14,7 +14,7 @@ const WIDE: (u64, u64) = (47 << 16 | 6 << 8, 0xf80);
 const HOST: HostOffer = HostOffer {
     address_bits: 39,
     snoop_control: false,
-    nesting: false,
+    support: Support::NOTHING,
 };
 
 /// CAP and ECAP of a machine with these options on a host with these units.
@@ -87,7 +87,7 @@ fn device_that_cannot_honour_the_offer_is_refused_with_what_to_do() {
             HostOffer {
                 address_bits: 48,
                 snoop_control: true,
-                nesting: false,
+                support: Support::NOTHING,
             },
             "caching-mode=on",
         ),
@@ -96,7 +96,7 @@ fn device_that_cannot_honour_the_offer_is_refused_with_what_to_do() {
             HostOffer {
                 address_bits: 48,
                 snoop_control: true,
-                nesting: false,
+                support: Support::NOTHING,
             },
             "dirty=off",
         ),

@@ -83,7 +83,12 @@ impl Passed {
         function.requester().set_source(source);
         let unit = self.units.behind(device.config.bus.as_ref()).unit();
         let done = match unit {
-            Some(unit) => follow(unit, device.handle, &function)?,
+            Some(unit) => follow(
+                unit,
+                device.handle,
+                &function,
+                self.roster.pasids(device.handle),
+            )?,
             None => self.bypass(&side.mirror, device.handle)?,
         };
         if !done {

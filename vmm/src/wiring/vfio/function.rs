@@ -6,12 +6,12 @@ use super::host::Host;
 use crate::error::Error;
 use devices::pci::PciFunction;
 use std::sync::Arc;
-use vfio::device::config::Place;
+use vfio::device::config::{Place, Services};
 use vfio::device::function::{Machine, Options, Passthrough};
 use vfio::device::port::DeviceFile;
 use vfio::device::reset::{Functions, Owner};
 
-/// The function of `device`, which `host` has opened, one of `functions`.
+/// The function of `device`, which `host` has opened, one of `functions`; its drivers are offered `services`.
 ///
 /// # Errors
 /// The device does not answer, or cannot be shown to a guest.
@@ -20,6 +20,7 @@ pub(super) fn open(
     host: &Host,
     functions: &Functions,
     machine: Machine,
+    services: Services,
 ) -> Result<Arc<Passthrough>, Error> {
     let address = device.host.address;
     let owner = host.owner(device.handle);
@@ -33,7 +34,7 @@ pub(super) fn open(
     let options = Options {
         name: device.name(),
         map: device.config.map,
-        ..Options::default()
+        services,
     };
     let function = Passthrough::with_options(file, place, machine, options);
     let function = function.map_err(|source| Error::Vfio {

@@ -3,20 +3,26 @@
 
 use crate::config::{VfioBackend, VfioConfig};
 use crate::error::Error;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use vfio::backend::{Backend, Endpoint, HostError, Limits};
+use vfio::device::config::Services;
 use vfio::device::reset::Owner;
+use vfio::hardware::Support;
 use vfio::iommufd::{self, Iommufd};
 use vfio::kvm::KvmVfio;
+use vfio::page_requests::{PageRequestThread, PageRequests};
 use vfio::ram::RamMap;
 use vfio::shared::Shared;
 use vfio::sysfs::HostDevice;
 use vfio::type1::Type1;
 
+use ::iommu::capabilities::Capabilities;
 use ::iommu::follow::DeviceHandle;
+use ::iommu::ids::Requester;
+use ::iommu::unit::Unit;
 
 /// The way.
 #[derive(Clone, Debug)]
@@ -25,6 +31,32 @@ pub enum Host {
     Iommufd(Shared<Iommufd>),
     /// Groups and containers.
     Type1(Shared<Type1>),
+}
+
+/// Page requests of devices on their way to units.
+#[derive(Debug)]
+pub struct PageService {
+    backend: Shared<Iommufd>,
+    requests: Arc<PageRequests>,
+    _thread: PageRequestThread,
+}
+
+impl PageService {
+    /// What an open device asks for goes to `unit` from now on.
+    pub fn add(&self, handle: DeviceHandle, unit: &Arc<Unit>, requester: Arc<Requester>) {
+        let id = self.backend.lock().id(handle);
+        if let Some(id) = id {
+            self.requests.add(id, unit, requester);
+        }
+    }
+
+    /// A device is about to be closed.
+    pub fn remove(&self, handle: DeviceHandle) {
+        let id = self.backend.lock().id(handle);
+        if let Some(id) = id {
+            self.requests.remove(id);
+        }
+    }
 }
 
 /// SC in the extended capability register of the host's unit.
@@ -140,6 +172,65 @@ impl Host {
         };
         backend.prepare(table, endpoint)?;
         backend.limits(table)
+    }
+
+    /// What can be done for PASIDs and first-stage tables of an open device.
+    ///
+    /// # Errors
+    /// The host has no table for it at all.
+    pub fn support(&self, handle: DeviceHandle) -> Result<Support, HostError> {
+        match self {
+            Self::Iommufd(backend) => backend.lock().support(handle),
+            Self::Type1(_) => Ok(Support::NOTHING),
+        }
+    }
+
+    /// What a function of an open device shows its drivers whose unit is `unit`.
+    ///
+    /// # Errors
+    /// As [`Self::support`].
+    pub fn services(
+        &self,
+        handle: DeviceHandle,
+        device: &HostDevice,
+        unit: &Capabilities,
+    ) -> Result<Services, HostError> {
+        let support = self.support(handle)?;
+        let Self::Iommufd(backend) = self else {
+            return Ok(Services::default());
+        };
+        let hardware = backend.lock().hardware(handle);
+        let hardware = hardware.ok_or(HostError::NotFound)?;
+        let config = fs::read(device.path.join("config")).unwrap_or_default();
+        let offered = Support::offered(unit);
+        Ok(Services::new(
+            (&hardware, &support),
+            &offered,
+            unit.device_tlb(),
+            &config,
+        ))
+    }
+
+    /// Starts to bring page requests of devices to their units.
+    ///
+    /// # Errors
+    /// The host has no fault queue, or gives no thread.
+    pub fn serve_page_requests(&self) -> Result<Option<PageService>, Error> {
+        let Self::Iommufd(backend) = self else {
+            return Ok(None);
+        };
+        let queue = backend.lock().fault_queue();
+        let queue = queue.map_err(|error| {
+            Error::HostLacks(format!("page requests of devices cannot be had: {error}"))
+        })?;
+        let requests = PageRequests::new(Arc::clone(&queue) as _);
+        let thread = PageRequestThread::start(Arc::clone(&requests), queue);
+        Ok(Some(PageService {
+            backend: backend.clone(),
+            requests,
+            _thread: thread
+                .map_err(|error| Error::host("start the thread for page requests", error))?,
+        }))
     }
 
     /// Whether the host makes requests of an open device snoop that ask not to.

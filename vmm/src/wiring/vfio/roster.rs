@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Which devices are passed through now.
 
-use ::iommu::follow::DeviceHandle;
+use ::iommu::follow::{DeviceHandle, PasidBudget};
 use ::iommu::unit::Unit;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,8 @@ pub struct Passed {
     pub function: Arc<Passthrough>,
     /// The unit that it is behind; `None` in a machine without.
     pub unit: Option<Arc<Unit>>,
+    /// How many PASIDs may be bound; `None` when it has none.
+    pub pasids: Option<PasidBudget>,
     held: bool,
 }
 
@@ -37,6 +39,7 @@ impl Roster {
         host: &HostDevice,
         function: Arc<Passthrough>,
         unit: Option<Arc<Unit>>,
+        pasids: Option<PasidBudget>,
     ) {
         let device = Passed {
             name,
@@ -44,6 +47,7 @@ impl Roster {
             host: host.clone(),
             function,
             unit,
+            pasids,
             held: false,
         };
         self.lock().insert(handle, device);
@@ -61,6 +65,12 @@ impl Roster {
         let mut names = (1..).map(DeviceHandle);
         let free = names.find(|name| !devices.contains_key(name));
         free.unwrap_or(DeviceHandle(0))
+    }
+
+    /// How many PASIDs of a device may be bound; `None` when it has none.
+    #[must_use]
+    pub fn pasids(&self, handle: DeviceHandle) -> Option<PasidBudget> {
+        self.lock().get(&handle)?.pasids
     }
 
     /// All of them.
