@@ -111,6 +111,7 @@ pub fn capabilities(choice: u16) -> Capabilities {
         execute_requests: bit(8) && pasid.is_some(),
         supervisor_requests: bit(9) && pasid.is_some(),
         extended_accessed: bit(10) && pasid.is_some(),
+        without_first_stage_gigabyte_pages: bit(8) && bit(9),
         device_tlb: bit(11),
         no_write_flag: bit(11) && bit(12),
         page_requests: bit(11) && bit(13),

@@ -37,5 +37,6 @@ pub mod session;
 pub mod stock;
 pub mod strict_reads;
 pub mod suite;
-pub mod traffic;
+pub mod three_levels;
+mod traffic;
 pub mod tsc;

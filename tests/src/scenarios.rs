@@ -35,6 +35,7 @@ mod kill;
 mod lab_qemu_l2;
 mod lab_self;
 mod panic;
+mod pasid;
 mod payload;
 mod poweroff;
 mod qemu_reference;
@@ -116,5 +117,11 @@ pub const ALL: &[&Scenario] = &[
     &vfio_e1000e::SCENARIO,
     &guest_reset::SCENARIO,
     &kexec_reenable::WITH_DEVICE,
+    &vfio_pasids::SCENARIO,
+    &pasid::RID,
+    &pasid::MANY,
+    &pasid::SECOND_STAGE,
+    &pasid::NO_NESTING,
+    &pasid::PRI,
     &kill::SCENARIO,
 ];

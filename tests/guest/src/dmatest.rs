@@ -11,7 +11,8 @@
 //! | dirty | dirty bitmaps |
 //! | pri | page requests and their answers |
 //!
-//! MODE says what the kernel translates with: `legacy` mode, or in scalable mode its `second` or `first` stage (the default).
+//! MODE says what the kernel translates with: `legacy` mode, or in scalable mode its `second` or `first` stage (the default). Where
+//! the device is passed through to the machine it is `passed`, and only the device's account counts.
 //! Each refused access must be refused by the device's account and stand in the kernel's log with all particulars. At the end
 //! stands `DMATEST ok WHAT: …, N refused`.
 

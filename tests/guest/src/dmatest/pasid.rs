@@ -38,7 +38,8 @@ pub fn run(mode: Mode) -> Result<String> {
     if bits != BITS {
         bail!("the kernel enabled PASIDs of {bits} bits");
     }
-    let pasids: Vec<u32> = (1..=64).chain([0x8001, (1 << BITS) - 1]).collect();
+    let most = if mode == Mode::Passed { 256 } else { 64 };
+    let pasids: Vec<u32> = (1..=most).chain([0x8001, (1 << BITS) - 1]).collect();
     let memory = Memory::new(pasids.len() * PAGE)?;
     let mut spaces = Vec::new();
     for (index, &pasid) in pasids.iter().enumerate() {
