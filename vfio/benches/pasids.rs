@@ -27,7 +27,11 @@ fn main() {
     ] {
         let (calls, read) = change_one(&mut guest, descriptor);
         let all = "1,000 PASIDs of which 1 changed";
-        Row::print(&format!("host calls, {what}, {all}"), Goal::Exactly(1.0), calls);
+        Row::print(
+            &format!("host calls, {what}, {all}"),
+            Goal::Exactly(1.0),
+            calls,
+        );
         let populated = if descriptor == PASID_CACHE_GLOBAL {
             tables
         } else {

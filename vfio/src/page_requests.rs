@@ -3,9 +3,9 @@
 //! answers back.
 //!
 //! The host's kernel names a group of requests by a cookie and awaits one answer. The guest names it by PASID and group, so
-//! what is outstanding is remembered, for each device up to a limit: a guest that never answers keeps its own device waiting,
-//! and nobody else. What the guest cannot see, because its queue overflows or its context forbids page requests, is answered
-//! at once. When a device or a PASID is detached the kernel answers what it asked; the guest's answer, if one comes, is lost.
+//! what is outstanding is remembered, for each device up to a limit, at which all of it is given up: a guest that never answers
+//! keeps its own device waiting, and nobody else. What the guest cannot see, because its queue overflows or its context
+//! forbids page requests, is answered at once. When a device or a PASID is detached the kernel answers what it asked; the guest's answer, if one comes, is lost.
 //!
 //! One thread serves the queue. Lock rule: the lock is held over nothing but the list of what is outstanding; not over calls
 //! of the unit, which may answer before it returns.
@@ -97,6 +97,9 @@ struct Known {
     outstanding: BTreeMap<(Option<Pasid>, u16), u32>,
 }
 
+/// Who is told of a request, and what is given up for it.
+type Told = (Arc<Unit>, Arc<Requester>, Vec<u32>);
+
 /// The device as its unit sees it.
 #[derive(Debug)]
 struct Endpoint {
@@ -177,9 +180,13 @@ impl PageRequests {
 
     fn tell(&self, host: &HostPageRequest) {
         let group = u16::try_from(host.group & GROUP).unwrap_or_default();
-        let Some((unit, requester)) = self.note(host, group) else {
+        let Some((unit, requester, given_up)) = self.note(host, group) else {
             return self.refuse(host);
         };
+        for cookie in given_up {
+            self.tally.unseen.fetch_add(1, Ordering::Relaxed);
+            self.respond(cookie, ResponseCode::InvalidRequest);
+        }
         let request = PageRequest {
             source: requester.source(),
             pasid: host.pasid,
@@ -203,18 +210,22 @@ impl PageRequests {
         }
     }
 
-    /// Remembers the group, before the guest can answer it. `None` when nobody can be told.
-    fn note(&self, host: &HostPageRequest, group: u16) -> Option<(Arc<Unit>, Arc<Requester>)> {
+    /// Remembers the group, before the guest can answer it. Who can be told, and the cookies of those that are given up to
+    /// make room; `None` when nobody can be told.
+    fn note(&self, host: &HostPageRequest, group: u16) -> Option<Told> {
         let mut devices = self.devices();
         let known = devices.get_mut(&host.device)?;
         let unit = known.unit.upgrade()?;
         let name = (host.pasid, group);
         let full = known.outstanding.len() >= MOST_OUTSTANDING;
-        if full && !known.outstanding.contains_key(&name) {
-            return None;
-        }
+        let given_up = if full && !known.outstanding.contains_key(&name) {
+            std::mem::take(&mut known.outstanding)
+        } else {
+            BTreeMap::new()
+        };
         known.outstanding.insert(name, host.cookie);
-        Some((unit, known.requester.clone()))
+        let given_up = given_up.into_values().collect();
+        Some((unit, known.requester.clone(), given_up))
     }
 
     fn take(&self, device: u32, pasid: Option<Pasid>, group: u16) -> Option<u32> {

@@ -185,3 +185,27 @@ fn what_the_guest_cannot_see_is_answered_at_once() {
     bed.ask(5, 201, 3);
     assert_eq!(bed.responses(), [(3, HostResponse::Invalid)], "gone");
 }
+
+#[test]
+fn guest_that_never_answers_has_its_devices_requests_given_up() {
+    let bed = Bed::new();
+    for pasid in 0..MOST_OUTSTANDING {
+        let pasid = u32::try_from(pasid).unwrap();
+        bed.requests
+            .devices()
+            .get_mut(&ID)
+            .unwrap()
+            .outstanding
+            .insert((Pasid::new(pasid), 1), pasid);
+    }
+    bed.ask(5, 2, 9999);
+    let given_up = bed.responses();
+    assert_eq!(given_up.len(), MOST_OUTSTANDING);
+    assert!(
+        given_up
+            .iter()
+            .all(|(_, what)| *what == HostResponse::Invalid)
+    );
+    let outstanding = bed.requests.take(ID, Pasid::new(5), 2);
+    assert_eq!(outstanding, Some(9999), "the new one is told");
+}
