@@ -6,7 +6,8 @@
 //! guest's tables said before, and an entry that the guest writes later is told by its invalidation.
 
 use super::host::Host;
-use super::{Device, HostSide, Passed, check_group, follow, host_offer, permitted, ram_map};
+use super::taken::{Device, check_group, host_offer, permitted, ram_map};
+use super::{HostSide, Passed, follow};
 use crate::config::{VfioBackend, VfioConfig};
 use crate::error::Error;
 use crate::hotplug::Release;

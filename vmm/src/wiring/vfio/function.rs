@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A device of the host as a function of the guest's bus.
 
-use super::Device;
 use super::host::Host;
+use super::taken::Device;
 use crate::error::Error;
 use devices::pci::PciFunction;
 use std::sync::Arc;

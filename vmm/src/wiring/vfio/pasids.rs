@@ -3,7 +3,7 @@
 //! page requests to the units.
 
 use super::host::{Host, PageService};
-use super::{Device, unusable};
+use super::taken::{Device, unusable};
 use crate::error::Error;
 use ::iommu::follow::{DeviceHandle, PasidBudget};
 use ::iommu::ids::Requester;
