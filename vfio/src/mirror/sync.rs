@@ -75,6 +75,7 @@ impl State {
         });
         if update.whole {
             table.leaves = walked.iter().map(|walked| walked.counts.leaves).sum();
+            table.leads_nowhere = false;
         }
         if table.trouble.is_some() {
             return None;
@@ -93,6 +94,7 @@ impl State {
                 table.lacks.add(refused, error, self.host.now());
             }
             let dropped = wanted.dropped();
+            table.leads_nowhere |= dropped.nothing_there != 0;
             self.host
                 .count(Some(id), |stats| stats.add_dropped(&dropped));
             parts.push((*range, wanted.runs));

@@ -123,6 +123,8 @@ pub struct HostTable {
     pub generation: u64,
     /// Guest pages that the last walk of everything found.
     pub leaves: u64,
+    /// Something that the guest maps leads to no memory, as far as walks since the last one of everything found.
+    pub leads_nowhere: bool,
 }
 
 impl HostTable {
@@ -146,6 +148,7 @@ impl HostTable {
             trouble: None,
             generation: 0,
             leaves: 0,
+            leads_nowhere: false,
         }
     }
 

@@ -76,3 +76,46 @@ fn bar_that_comes_moves_and_goes_takes_its_mappings_along_and_no_other() {
     assert!(set(&rig, vec![bar(0, near.0)]).is_err(), "that is RAM");
     rig.assert_ledger_is_true();
 }
+
+#[test]
+fn bar_that_comes_is_looked_for_only_where_something_led_nowhere() {
+    let mut rig = Rig::type1();
+    let (root, other) = (rig.table(), rig.table());
+    rig.map(root, 0, 0x5000, RW);
+    rig.map(other, 0x2000, BAR, RW);
+    rig.attach(A, rig.domain(1, root));
+    rig.attach(B, rig.domain(2, other));
+    let walks = |rig: &Rig| rig.mirror.stats().walks;
+    let set = |rig: &Rig, bars| rig.mirror.set_device_memory(bars).unwrap();
+    let before = walks(&rig);
+    set(&rig, vec![bar(BAR, 0x7fff_0000_0000)]);
+    assert_eq!((walks(&rig) - before, rig.pages(B).len()), (1, 1));
+    // Nothing leads nowhere any more, and nothing leads to what comes and goes.
+    set(
+        &rig,
+        vec![
+            bar(BAR, 0x7fff_0000_0000),
+            bar(2 * BAR / 3, 0x7ffe_0000_0000),
+        ],
+    );
+    set(&rig, vec![bar(BAR, 0x7fff_0000_0000)]);
+    assert_eq!(walks(&rig) - before, 1);
+    set(&rig, Vec::new());
+    assert_eq!((walks(&rig) - before, rig.pages(B).len()), (2, 0));
+    assert_eq!(rig.pages(A), rig.expected(root, 0..8));
+    rig.assert_ledger_is_true();
+}
+
+#[test]
+fn bar_that_comes_and_goes_costs_nothing_where_the_host_cannot_map_it() {
+    let mut rig = Rig::iommufd();
+    let root = rig.table();
+    rig.map(root, 0x2000, BAR, RW);
+    rig.attached(root);
+    let before = rig.mirror.stats().walks;
+    let bars = vec![bar(BAR, 0x7fff_0000_0000)];
+    rig.mirror.set_device_memory(bars).unwrap();
+    rig.mirror.set_device_memory(Vec::new()).unwrap();
+    assert_eq!(rig.mirror.stats().walks, before);
+    assert_eq!(rig.mapping_calls(), []);
+}
