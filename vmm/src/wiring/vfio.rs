@@ -5,7 +5,8 @@
 //! they are put on the bus (`Taken::add`), and when buses are numbered the mirror follows the units for them
 //! ([`Passed::follow`]). In a machine without units a device reaches all guest RAM one to one, for as long as it is there.
 //!
-//! Lock rule: the roster's lock comes after the mirror's and before that of a passed-through function.
+//! Lock rule: the roster's lock comes before that of a passed-through function, and both before the mirror's, which is told
+//! of a function's memory under the function's lock.
 
 mod arrival;
 mod function;
@@ -16,6 +17,7 @@ mod pasids;
 mod question;
 mod roster;
 mod taken;
+mod targets;
 mod wishes;
 
 pub use roster::Roster;
@@ -27,6 +29,7 @@ use self::host::Host;
 use self::inspect::MirrorNumbers;
 use self::pasids::Pasids;
 use self::taken::Device;
+use self::targets::Targets;
 use self::wishes::Wishes;
 use super::iommu::Units;
 use super::pci::Windows;
@@ -78,6 +81,7 @@ struct HostSide {
     host: Host,
     kvm: Arc<VfioFiles>,
     mirror: Mirror,
+    targets: Arc<Targets>,
 }
 
 impl Passed {
@@ -124,7 +128,13 @@ impl Passed {
                 .map_err(|error| Error::Bug(error.to_string()))?;
         }
         let kvm = Arc::new(kvm);
-        let side = HostSide { host, kvm, mirror };
+        let targets = Targets::new(Arc::clone(&self.slots) as _, mirror.clone());
+        let side = HostSide {
+            host,
+            kvm,
+            mirror,
+            targets: Arc::new(targets),
+        };
         // Nobody else makes one: at the start there is one thread, and later arrivals come one after the other.
         let _ = self.side.set(side.clone());
         Ok(side)
@@ -143,7 +153,7 @@ impl Passed {
             routes: self
                 .vectors
                 .behind(translation.remap(), translation.messages()),
-            slots: Arc::clone(&self.slots) as _,
+            slots: Arc::clone(&side.targets) as _,
         };
         let unit = translation.unit().cloned();
         let services = Pasids::services(&side.host, device, unit.as_ref())?;
@@ -224,6 +234,8 @@ impl Passed {
             unit.unfollow(handle);
         }
         side.mirror.forget(handle);
+        // Its memory is no target any more, unless the host refused.
+        self.roster.hold(&side.mirror.still_reachable());
         self.pasids.remove(handle);
         if let Err(error) = side.host.close(handle, &*side.kvm) {
             tracing::warn!("{} is not given back properly: {error}", device.address);
