@@ -14,6 +14,8 @@ pub enum HostDevice {
     Edu,
     /// The network card.
     E1000e,
+    /// The device that is nothing but memory.
+    SharedMemory,
 }
 
 /// Finds the device and has `driver` take it, or nobody if there is none; its address is the output.
@@ -43,6 +45,7 @@ impl HostDevice {
             Self::Nvme => ("class", "0x010802"),
             Self::Edu => ("device", "0x11e8"),
             Self::E1000e => ("device", "0x10d3"),
+            Self::SharedMemory => ("device", "0x1110"),
         };
         let script = SCRIPT.replace("PATTERN", pattern).replace("FILE", file);
         let script = format!("override='{other}'\ndriver='{driver}'\n{script}");
@@ -57,6 +60,7 @@ impl HostDevice {
             Self::Nvme => "nvme",
             Self::Edu => "edu",
             Self::E1000e => "e1000e",
+            Self::SharedMemory => "shared-memory",
         }
     }
 
@@ -64,7 +68,7 @@ impl HostDevice {
     const fn driver(self) -> &'static str {
         match self {
             Self::Nvme => "nvme",
-            Self::Edu => "",
+            Self::Edu | Self::SharedMemory => "",
             Self::E1000e => "e1000e",
         }
     }

@@ -71,6 +71,15 @@ fn add_network(qemu: &mut Command) {
     }
 }
 
+/// Bytes of L1's device that is nothing but memory (1af4:1110, in its BAR 2): a target for other devices' DMA.
+const SHARED_BYTES: u64 = 1 << 20;
+
+fn add_memory(qemu: &mut Command) {
+    let memory = format!("memory-backend-ram,id=shared,share=on,size={SHARED_BYTES}");
+    qemu.args(["-object", &memory]);
+    qemu.args(["-device", "ivshmem-plain,memdev=shared"]);
+}
+
 /// The command for an L1 whose files (initramfs, console log, disk, scratch share) are in `run`.
 pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {
     let run = run.display();
@@ -117,6 +126,7 @@ pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {
         "-chardev",
         "stdio,id=command,signal=off",
     ]);
+    add_memory(&mut qemu);
     let mut cmdline = format!("{CMDLINE} tsc_early_khz={}", tsc::khz());
     match mode {
         Mode::Served => qemu.args(["-device", "virtserialport,chardev=command,name=lab"]),

@@ -53,6 +53,7 @@ mod vfio_function;
 mod vfio_hotplug;
 mod vfio_nvme;
 mod vfio_pasids;
+mod vfio_peer;
 
 /// All scenarios.
 pub const ALL: &[&Scenario] = &[
@@ -105,6 +106,7 @@ pub const ALL: &[&Scenario] = &[
     &vfio_domains::SPLIT,
     &vfio_domains::REMAP,
     &vfio_domains::PAGES,
+    &vfio_peer::SCENARIO,
     &entry_limit::SCENARIO,
     &qemu_reference::SCENARIO,
     &host_refuses::SCENARIO,

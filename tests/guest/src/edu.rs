@@ -5,6 +5,7 @@
 mod bench;
 mod entries;
 mod pages;
+mod peer;
 
 use std::sync::atomic::Ordering;
 
@@ -28,12 +29,13 @@ const BUFFER: u32 = 0x4_0000;
 /// Bytes of a transfer. All 4096 of its memory at once make QEMU take offence at its own bounds.
 const BYTES: u32 = 2048;
 
-/// Runs `edu entries LIMIT` or `edu pages COUNT`.
+/// Runs `edu entries LIMIT`, `edu pages COUNT` or `edu peer`.
 pub fn run(args: &[&str]) -> Result<()> {
     match *args {
+        ["peer"] => peer::run(),
         ["entries", limit] => entries::run(limit.parse()?),
         ["pages", count] => pages::run(count.parse()?),
-        _ => bail!("edu takes what to do and a number"),
+        _ => bail!("edu takes what to do, and perhaps a number"),
     }
 }
 

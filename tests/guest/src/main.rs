@@ -28,7 +28,7 @@ const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
 guest-tools blktime DEVICE small|contiguous|scattered COUNT
 guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first]
-guest-tools edu entries|pages NUMBER
+guest-tools edu entries NUMBER|pages NUMBER|peer
 guest-tools faults GROUP ROOT INTERRUPTS
 guest-tools intx
 guest-tools kexec now|crash KERNEL INITRD CMDLINE

@@ -15,7 +15,7 @@ pub const PAGE: usize = 4096;
 /// [`PAGE`] as a distance between addresses.
 pub const PAGE_BYTES: u64 = 4096;
 
-/// Zeroed memory of whole pages.
+/// Memory of whole pages, zeroed at first unless it is a device's.
 pub struct Memory(MmapRegion);
 
 impl Memory {
@@ -35,6 +35,11 @@ impl Memory {
         );
         let region = region.with_context(|| format!("mapping {bytes} bytes of huge pages"))?;
         Ok(Self(region))
+    }
+
+    /// Memory of a device, which begins as that left it.
+    pub const fn of_device(region: MmapRegion) -> Self {
+        Self(region)
     }
 
     /// Where it lies in this process.

@@ -22,14 +22,30 @@ const MEMORY_AND_BUS_MASTER: u16 = 0b110;
 
 /// BAR 0 of `device`, mapped. The function answers there and may make requests from now on.
 pub fn enable(device: &File) -> Result<MmapRegion> {
+    answer(device, true)?;
+    bar(device, 0)
+}
+
+/// Has the function answer at its BARs, and make requests, or neither.
+pub fn answer(device: &File, on: bool) -> Result<()> {
     let config = region(device, VFIO_PCI_CONFIG_REGION_INDEX)?;
     let mut bytes = [0; 2];
     device.read_exact_at(&mut bytes, config.offset + COMMAND)?;
-    let command = u16::from_le_bytes(bytes) | MEMORY_AND_BUS_MASTER;
-    device.write_all_at(&command.to_le_bytes(), config.offset + COMMAND)?;
-    let bar = region(device, VFIO_PCI_BAR0_REGION_INDEX)?;
+    let command = u16::from_le_bytes(bytes) & !MEMORY_AND_BUS_MASTER;
+    let command = if on {
+        command | MEMORY_AND_BUS_MASTER
+    } else {
+        command
+    };
+    Ok(device.write_all_at(&command.to_le_bytes(), config.offset + COMMAND)?)
+}
+
+/// A BAR of `device`, mapped.
+pub fn bar(device: &File, number: u32) -> Result<MmapRegion> {
+    let bar = region(device, VFIO_PCI_BAR0_REGION_INDEX + number)?;
     let place = FileOffset::new(device.try_clone()?, bar.offset);
-    MmapRegion::from_file(place, usize::try_from(bar.size)?).context("mapping BAR 0")
+    let mapped = MmapRegion::from_file(place, usize::try_from(bar.size)?);
+    mapped.with_context(|| format!("mapping BAR {number}"))
 }
 
 fn region(device: &File, index: u32) -> Result<vfio_region_info> {

@@ -48,6 +48,22 @@ impl Bench {
         map.with_context(|| format!("mapping page {page} at {iova:#x}"))
     }
 
+    /// Maps a page of other memory, which begins at `offset` of that.
+    pub fn map_other(&self, memory: &Memory, offset: u64, iova: u64) -> Result<()> {
+        let map = self.container.map_part(memory, offset, PAGE_BYTES, iova);
+        map.with_context(|| format!("mapping other memory at {iova:#x}"))
+    }
+
+    /// Memory that can be mapped.
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The device.
+    pub const fn edu(&self) -> &Edu {
+        &self.edu
+    }
+
     /// Unmaps whatever is mapped in a range.
     pub fn unmap(&self, iova: u64, bytes: u64) -> Result<()> {
         let unmapped = self.container.unmap(iova, bytes);
