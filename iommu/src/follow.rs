@@ -405,6 +405,21 @@ impl Domain {
 }
 
 impl GuestTables {
+    /// The second stage by itself, where both are there: what translates the addresses of the first stage's tables and pages,
+    /// which are no requests.
+    #[must_use]
+    pub fn beneath(&self, capabilities: &Capabilities) -> Option<Self> {
+        let Stages::Nested(_, second) = self.stages else {
+            return None;
+        };
+        Some(Self {
+            stages: Stages::Second(second),
+            width: second.width(capabilities),
+            rules: Rules::new(),
+            privileged: false,
+        })
+    }
+
     /// A walk of what they map of `range`; `None` for nested tables, which are not walked.
     #[must_use]
     pub fn walk(&self, capabilities: &Capabilities, range: &IovaRange) -> Option<RangeWalk> {
