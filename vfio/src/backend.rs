@@ -33,6 +33,16 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u32);
 
+/// What an empty table is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Endpoints are attached to it.
+    Plain,
+    /// Guests' first-stage tables stand on it ([`Backend::create_nested`]), and endpoints go through those. It maps nothing
+    /// that may only be read.
+    Parent,
+}
+
 /// What is attached to a table: the requests of a device without PASID, or those with one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
@@ -97,15 +107,16 @@ pub trait Backend: fmt::Debug + Send {
     ///
     /// # Errors
     /// The host refuses.
-    fn create_table(&mut self) -> Result<TableId, HostError>;
+    fn create_table(&mut self, role: Role) -> Result<TableId, HostError>;
 
-    /// Makes a table of a guest's own first-stage table, which the host walks on top of all guest RAM. It maps nothing of its
-    /// own: of the calls on tables only those for endpoints, [`Backend::invalidate`] and [`Backend::destroy_table`] are for it.
+    /// Makes a table of a guest's own first-stage table, which the host walks on top of `parent`: the identity table, or one
+    /// made for that. It maps nothing of its own: of the calls on tables only those for endpoints, [`Backend::invalidate`] and
+    /// [`Backend::destroy_table`] are for it. What changes in the parent the host drops by itself of what is cached here.
     ///
     /// # Errors
     /// The host refuses; by default it cannot do that.
-    fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
-        let _ = table;
+    fn create_nested(&mut self, parent: TableId, table: NestedTable) -> Result<TableId, HostError> {
+        let _ = (parent, table);
         Err(HostError::Unsupported)
     }
 
@@ -124,7 +135,7 @@ pub trait Backend: fmt::Debug + Send {
         false
     }
 
-    /// Gives up a table, to which nothing is attached any more, with all that it maps.
+    /// Gives up a table, to which nothing is attached any more and on which nothing stands, with all that it maps.
     ///
     /// # Errors
     /// The host refuses; the table stays.

@@ -11,14 +11,15 @@
 //! each, which the kernel keeps equal. An attachment is never tried on another unit's: a failing one leaves the device
 //! blocked.
 //!
-//! Guests' first-stage tables are nested page tables on the identity table's, one for each unit (`nesting`).
+//! Guests' first-stage tables are nested page tables on the identity table's, or on those of a table made for that, one for
+//! each unit (`nesting`).
 //!
 //! Not supported: dirty tracking, mappings of other devices' BARs.
 
 mod nesting;
 mod table;
 
-use crate::backend::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use crate::backend::{Backend, Endpoint, Features, HostError, Limits, Role, TableId};
 use crate::error::Error;
 use crate::hardware::{HardwareInfo, Support};
 use crate::kvm::KvmVfio;
@@ -258,7 +259,7 @@ impl Backend for Iommufd {
         None
     }
 
-    fn create_table(&mut self) -> Result<TableId, HostError> {
+    fn create_table(&mut self, role: Role) -> Result<TableId, HostError> {
         let ioas = ioas_alloc(&self.fd).map_err(host_error)?;
         let prepare = || {
             if !self.options.large_pages {
@@ -275,12 +276,12 @@ impl Backend for Iommufd {
             return Err(host_error(error));
         }
         let table = TableId(self.name());
-        self.tables.insert(table, Table::shadow(ioas));
+        self.tables.insert(table, Table::shadow(ioas, role));
         Ok(table)
     }
 
-    fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
-        self.add_nested(table)
+    fn create_nested(&mut self, parent: TableId, table: NestedTable) -> Result<TableId, HostError> {
+        self.add_nested(parent, table)
     }
 
     fn invalidate(&mut self, table: TableId, flushes: &[Flush]) -> Result<(), HostError> {

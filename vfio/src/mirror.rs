@@ -22,8 +22,8 @@
 //! mastering off); each batch tries again.
 //!
 //! One lock guards everything, over calls of the host too, but it is let go between slices of long work (`slices`); the unit
-//! calls with none of its own held. First-stage tables are not copied but walked by the host (`nested`). Not here: two stages of
-//! the guest's, one on the other.
+//! calls with none of its own held. First-stage tables are not copied but walked by the host (`nested`), on top of a copy where the
+//! guest has two stages.
 
 mod answer;
 mod batch;
@@ -44,6 +44,7 @@ mod registry;
 mod report;
 mod slices;
 mod stats;
+mod sweep;
 mod sync;
 mod table;
 mod walk;
@@ -52,7 +53,7 @@ mod worker;
 
 pub use budget::{Budget, Options};
 pub use clock::{Clock, SinceStart};
-pub use content::{Content, UnitId};
+pub use content::{Content, Nesting, UnitId};
 pub use dump::Subject;
 pub use histogram::Histogram;
 pub use news::Listener;
@@ -64,7 +65,7 @@ pub use report::{
 pub use stats::{DeviceStats, Dropped, HostCalls, Refusals, Stats, TableStatus};
 pub use wanted::{INTERRUPT_WINDOW, Left, Reach, Wanted, Why};
 
-use crate::backend::{Backend, Endpoint, TableId};
+use crate::backend::{Backend, Endpoint, Role, TableId};
 use crate::ram::RamMap;
 use crate::run::Run;
 use content::Tags;
@@ -119,8 +120,8 @@ struct State {
     tags: Tags,
     nested: Nested,
     tables: BTreeMap<TableId, HostTable>,
-    /// A table that serves nothing yet and that the host did not take back.
-    spare: Option<TableId>,
+    /// A table for each role that serves nothing yet and that the host did not take back.
+    spare: BTreeMap<Role, TableId>,
     contents: BTreeMap<Content, BTreeSet<TableId>>,
     /// Ranges to be compared.
     dirty: BTreeMap<Content, RangeSet>,
@@ -159,7 +160,7 @@ impl Mirror {
             tags: Tags::default(),
             nested: Nested::default(),
             tables: BTreeMap::new(),
-            spare: None,
+            spare: BTreeMap::new(),
             contents: BTreeMap::new(),
             dirty: BTreeMap::new(),
             busy: BTreeSet::new(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! A guest's first-stage table that the host walks itself, on top of the host table of all guest RAM: what a nested HWPT is
-//! made of (`struct iommu_hwpt_vtd_s1`), and what is said to it of the guest's invalidations.
+//! A guest's first-stage table that the host walks itself, on top of another host table: what a nested HWPT is made of (`struct
+//! iommu_hwpt_vtd_s1`), and what is said to it of the guest's invalidations.
 
 use iommu::address::{Gpa, IovaRange};
 use iommu::follow::GuestTables;
@@ -10,7 +10,8 @@ use iommu::translate::paging::Stages;
 /// through it and by whatever domain ids the guest names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NestedTable {
-    /// The table of the highest level, 4 KiB aligned. It need not be memory: then the host's hardware faults.
+    /// The table of the highest level, 4 KiB aligned, at an address of what it stands on: guest-physical, or input of the
+    /// guest's second stage. Nothing need be there: then the host's hardware faults.
     pub table: Gpa,
     /// Width in bits of the addresses that go in: 48 or 57.
     pub width: u32,
@@ -25,11 +26,12 @@ pub struct NestedTable {
 }
 
 impl NestedTable {
-    /// What serves `tables`; `None` where the host's kernel cannot be told what they say: two stages, the right to execute
-    /// (ERE, NXE), supervisors kept from users' pages (SMEP), supervisor privilege without PASID (RID_PRIV).
+    /// What serves the first stage of `tables`; `None` where there is none, or where the host's kernel cannot be told what they
+    /// say: the right to execute (ERE, NXE), supervisors kept from users' pages (SMEP), supervisor privilege without PASID
+    /// (RID_PRIV).
     #[must_use]
     pub const fn of(tables: &GuestTables, page_requests: bool) -> Option<Self> {
-        let Stages::First(first) = tables.stages else {
+        let (Stages::First(first) | Stages::Nested(first, _)) = tables.stages else {
             return None;
         };
         let rules = tables.rules;

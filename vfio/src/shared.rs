@@ -4,7 +4,7 @@
 //!
 //! Lock rule: the backend's lock is taken for one call and nothing is taken under it, so it comes after the mirror's.
 
-use crate::backend::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use crate::backend::{Backend, Endpoint, Features, HostError, Limits, Role, TableId};
 use crate::nested::{Flush, NestedTable};
 use crate::ram::HostVa;
 use crate::run::Run;
@@ -48,12 +48,12 @@ impl<B: Backend> Backend for Shared<B> {
         self.lock().fixed_table(device)
     }
 
-    fn create_table(&mut self) -> Result<TableId, HostError> {
-        self.lock().create_table()
+    fn create_table(&mut self, role: Role) -> Result<TableId, HostError> {
+        self.lock().create_table(role)
     }
 
-    fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
-        self.lock().create_nested(table)
+    fn create_nested(&mut self, parent: TableId, table: NestedTable) -> Result<TableId, HostError> {
+        self.lock().create_nested(parent, table)
     }
 
     fn invalidate(&mut self, table: TableId, flushes: &[Flush]) -> Result<(), HostError> {
@@ -114,7 +114,7 @@ mod tests {
     fn users_share_one_backend() {
         let machine = Shared::new(FakeBackend::new(FakeOptions::iommufd()));
         let mut mirror: Box<dyn Backend> = Box::new(machine.clone());
-        let table = mirror.create_table().unwrap();
+        let table = mirror.create_table(Role::Plain).unwrap();
         assert!(machine.lock().tables().contains(&table));
         mirror.destroy_table(table).unwrap();
         assert!(!machine.lock().tables().contains(&table));

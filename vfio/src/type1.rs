@@ -7,7 +7,7 @@
 //!
 //! Not supported: several groups in one container, dirty tracking.
 
-use crate::backend::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use crate::backend::{Backend, Endpoint, Features, HostError, Limits, Role, TableId};
 use crate::device::reset::Owner;
 use crate::error::Error;
 use crate::kvm::KvmVfio;
@@ -246,7 +246,7 @@ impl Backend for Type1 {
         self.devices.get(&device).map(|device| device.table)
     }
 
-    fn create_table(&mut self) -> Result<TableId, HostError> {
+    fn create_table(&mut self, _role: Role) -> Result<TableId, HostError> {
         Err(HostError::Unsupported)
     }
 

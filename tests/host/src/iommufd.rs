@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use iommu::follow::DeviceHandle;
 use iommu::ids::Pasid;
-use vfio::backend::{Backend, Endpoint, HostError, TableId};
+use vfio::backend::{Backend, Endpoint, HostError, Role, TableId};
 use vfio::iommufd::{Iommufd, Options};
 use vfio::pci_address::PciAddress;
 use vfio::run::{Rights, Run};
@@ -113,7 +113,7 @@ impl Bench {
 
     /// A table of its own, attached in place of the other.
     fn shadow(&mut self) -> Result<(TableId, Vec<Run>)> {
-        let table = self.backend.create_table()?;
+        let table = self.backend.create_table(Role::Plain)?;
         let runs = vec![
             buffer(),
             check::run(READ_ONLY, 4 * PAGE, HIGH + PAGE, Rights::Read),

@@ -26,6 +26,11 @@ pub enum HostError {
     /// EINVAL for a mapping that is finer than the host's smallest page.
     #[error("the mapping is finer than the host's smallest page (EINVAL)")]
     Granularity,
+    /// EINVAL for a mapping for reading only beneath first-stage tables.
+    #[error(
+        "the host maps nothing for reading only beneath a first-stage table (EINVAL, erratum 772415 of its hardware)"
+    )]
+    ReadOnly,
     /// EINVAL for anything else.
     #[error("the host takes the request for malformed (EINVAL)")]
     Invalid,
@@ -85,7 +90,7 @@ impl HostError {
             Self::Unpinnable => 14,
             Self::Busy => 16,
             Self::Overlap => 17,
-            Self::Aperture | Self::Granularity | Self::Invalid => 22,
+            Self::Aperture | Self::Granularity | Self::ReadOnly | Self::Invalid => 22,
             Self::EntryLimit => 28,
             Self::Unsupported => 95,
             Self::AddressInUse => 98,

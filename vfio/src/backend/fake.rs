@@ -6,7 +6,8 @@
 //! an empty range, once whole mappings before it are gone (iommufd); only iommufd has the cut; type1 has an entry limit and no moves; addresses outside the
 //! aperture, misaligned ones and such without RAM behind are refused; a device that reserves addresses takes them from the
 //! tables that it is attached to; a failed replacement leaves the endpoint blocked, and
-//! attaching the table that the host still remembers then does nothing; a table in use cannot be destroyed.
+//! attaching the table that the host still remembers then does nothing; a table in use cannot be destroyed, nor one on which
+//! another stands; one that is made to be stood on takes nothing for reading only.
 
 mod calls;
 mod faults;
@@ -16,7 +17,7 @@ mod table;
 pub use faults::{CallKind, Injection};
 pub use table::FakeTable;
 
-use super::{Endpoint, Features, HostError, Limits, TableId};
+use super::{Endpoint, Features, HostError, Limits, Role, TableId};
 use crate::hardware::Support;
 use crate::nested::NestedTable;
 use crate::ram::HostVa;
@@ -31,8 +32,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Call {
     /// A table was made.
     Create(TableId),
-    /// A nested table was made.
-    CreateNested(TableId, NestedTable),
+    /// A nested table was made, on another table.
+    CreateNested(TableId, NestedTable, TableId),
     /// So many ranges of a nested table were invalidated.
     Invalidate(TableId, usize),
     /// A table was given up.
@@ -195,7 +196,7 @@ impl FakeBackend {
     pub fn new(options: FakeOptions) -> Self {
         let mut state = State::default();
         if options.features.can_move {
-            state.identity = Some(state.add_table(&options));
+            state.identity = Some(state.add_table(&options, Role::Parent));
         }
         Self {
             options,
@@ -208,7 +209,7 @@ impl FakeBackend {
         let mut state = self.state();
         state.closed.remove(&device);
         if !self.options.features.can_move {
-            let table = state.add_table(&self.options);
+            let table = state.add_table(&self.options, Role::Plain);
             state.put(device, table);
         }
     }
@@ -313,10 +314,10 @@ impl FakeBackend {
 }
 
 impl State {
-    fn add_table(&mut self, options: &FakeOptions) -> TableId {
+    fn add_table(&mut self, options: &FakeOptions, role: Role) -> TableId {
         let id = TableId(self.next);
         self.next += 1;
-        let table = FakeTable::new(&options.limits, options.entry_limit, options.features);
+        let table = FakeTable::new(&options.limits, options.entry_limit, options.features, role);
         self.tables.insert(id, table);
         id
     }
@@ -397,16 +398,18 @@ impl State {
         }
     }
 
-    /// Takes what the unit of a device cannot translate from what a table can hold.
+    /// Takes what the unit of a device cannot translate from what a table, or the one that it stands on, can hold.
     fn narrow_in(&mut self, device: DeviceHandle, table: TableId) -> Result<(), HostError> {
+        let table = self.nested.ground(table);
         match (self.beyond.get(&device), self.tables.get_mut(&table)) {
             (Some(range), Some(table)) => table.reserve(*range),
             _ => Ok(()),
         }
     }
 
-    /// Takes what a device reserves from what a table can hold.
+    /// The same with what a device reserves.
     fn reserve_in(&mut self, device: DeviceHandle, table: TableId) -> Result<(), HostError> {
+        let table = self.nested.ground(table);
         match (self.reserved.get(&device), self.tables.get_mut(&table)) {
             (Some(range), Some(table)) => table.reserve(*range),
             _ => Ok(()),

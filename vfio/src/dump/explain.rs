@@ -113,7 +113,7 @@ pub fn explain(facts: &Facts<'_>, about: &str, iova: Iova) -> Answer {
     let says = match facts.content {
         Content::Nothing | Content::Nested(_) => Says::default(),
         Content::Identity => one_to_one(facts, iova),
-        Content::Guest(tables) => Says::of(facts, &tables, iova),
+        Content::Guest(tables) | Content::Parent(tables) => Says::of(facts, &tables, iova),
     };
     let guest = says.run.map(|run| Mapping::of(&run, iova));
     let host = facts.held.map(|run| Mapping::of(&run, iova));
@@ -180,7 +180,8 @@ fn left_out(facts: &Facts<'_>, tables: &GuestTables, iova: Iova) -> Option<Why> 
     let mut walk = tables.walk(facts.capabilities, &block)?;
     let mut runs = Vec::new();
     let _ = walk.advance(facts.memory, facts.capabilities, BLOCK, &mut runs);
-    why_left(&Wanted::of(&runs, facts.limits, facts.reach), iova)
+    let wanted = Wanted::of_copy(&facts.content, &runs, facts.limits, facts.reach);
+    why_left(&wanted, iova)
 }
 
 fn why_left(wanted: &Wanted, iova: Iova) -> Option<Why> {
@@ -313,6 +314,9 @@ fn left_in_words(why: Why, guest: &str) -> String {
         ),
         Why::Granularity => format!(
             "the guest maps it to {guest}, but in a piece that is finer than the host's smallest page"
+        ),
+        Why::ReadOnly => format!(
+            "the guest maps it to {guest}, and the host maps nothing for reading only beneath a first-stage table"
         ),
     }
 }

@@ -218,6 +218,9 @@ const fn what(differs: Differs) -> &'static str {
         Differs::LeftOut(Why::DeviceMemory) => "left out: memory of another device",
         Differs::LeftOut(Why::Aperture) => "left out: beyond the host's width, or reserved there",
         Differs::LeftOut(Why::Granularity) => "left out: finer than the host's smallest page",
+        Differs::LeftOut(Why::ReadOnly) => {
+            "left out: for reading only, beneath a first-stage table"
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Guests' own first-stage tables: nested page tables on the identity table's page table of the same unit, all with leave to
-//! be attached to PASIDs.
+//! Guests' own first-stage tables: nested page tables on the parent's page table of the same unit, all with leave to be attached
+//! to PASIDs. The parent is the identity table, or a copy of the guest's second-stage tables.
 //!
 //! There is one fault queue for all of them, made when the first device is found that has page requests. Its records name the
 //! device.
@@ -24,7 +24,7 @@ impl Iommufd {
     /// # Errors
     /// There is no such device, or the host has no page table for it at all.
     pub fn support(&mut self, device: DeviceHandle) -> Result<Support, HostError> {
-        let identity = self.identity_hwpt(device)?;
+        let identity = self.paging_hwpt(IDENTITY, device)?;
         let opened = self.devices.get_mut(&device).ok_or(HostError::NotFound)?;
         if !identity.is_parent() {
             opened.support = opened.support.without_first_stage();
@@ -68,39 +68,44 @@ impl Iommufd {
         devices.find_map(|(handle, device)| (device.id == id).then_some(*handle))
     }
 
-    pub(super) fn add_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
+    pub(super) fn add_nested(
+        &mut self,
+        parent: TableId,
+        table: NestedTable,
+    ) -> Result<TableId, HostError> {
+        let below = self.tables.get(&parent).ok_or(HostError::NotFound)?;
+        if !below.can_be_parent() {
+            return Err(HostError::Invalid);
+        }
         let id = TableId(self.name());
-        self.tables.insert(id, Table::nested(table));
+        self.tables.insert(id, Table::nested(parent, table));
         Ok(id)
     }
 
     /// The page table of `table` for the unit of `device`.
     pub(super) fn hwpt(&mut self, table: TableId, device: DeviceHandle) -> Result<u32, HostError> {
         let known = self.tables.get(&table).ok_or(HostError::NotFound)?;
-        if let Some(guest) = known.guest().copied() {
-            return self.nested_hwpt(table, &guest, device);
+        match known.guest() {
+            Some((parent, guest)) => self.nested_hwpt(table, (parent, &guest), device),
+            None => self.paging_hwpt(table, device).map(|hwpt| hwpt.id),
         }
+    }
+
+    /// The same of a table that is filled.
+    fn paging_hwpt(&mut self, table: TableId, device: DeviceHandle) -> Result<Hwpt, HostError> {
         let device = self.devices.get(&device).ok_or(HostError::NotFound)?;
         let table = self.tables.get_mut(&table).ok_or(HostError::NotFound)?;
         let hwpt = table.hwpt(&self.fd, &device.unit, device.id);
-        hwpt.map(|hwpt| hwpt.id).map_err(host_error)
-    }
-
-    fn identity_hwpt(&mut self, device: DeviceHandle) -> Result<Hwpt, HostError> {
-        let device = self.devices.get(&device).ok_or(HostError::NotFound)?;
-        let identity = self.tables.get_mut(&IDENTITY).ok_or(HostError::NotFound)?;
-        identity
-            .hwpt(&self.fd, &device.unit, device.id)
-            .map_err(host_error)
+        hwpt.map_err(host_error)
     }
 
     fn nested_hwpt(
         &mut self,
         table: TableId,
-        guest: &NestedTable,
+        (parent, guest): (TableId, &NestedTable),
         device: DeviceHandle,
     ) -> Result<u32, HostError> {
-        let parent = self.identity_hwpt(device)?;
+        let parent = self.paging_hwpt(parent, device)?;
         let opened = self.devices.get(&device).ok_or(HostError::NotFound)?;
         opened.support.serves(guest)?;
         if !parent.is_parent() {

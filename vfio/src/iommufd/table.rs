@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A table, and its page table for each unit of the host that translates by it: an IOAS, or a guest's own table.
 
+use crate::backend::{Role, TableId};
 use crate::nested::NestedTable;
 use crate::uapi::{Errno, iommufd::errno, nesting};
 use iommufd_bindings::{
@@ -27,8 +28,8 @@ enum Kind {
         /// What to ask of page tables, the best first.
         flags: &'static [u32],
     },
-    /// The guest's.
-    Nested(NestedTable),
+    /// The guest's, on another table's page tables.
+    Nested(TableId, NestedTable),
 }
 
 /// A page table.
@@ -56,11 +57,14 @@ impl Table {
         Self::paging(ioas, &[NEST_PARENT | PASID, PASID, NEST_PARENT, 0])
     }
 
-    /// A table that shadows a guest domain. One that could be nested on would refuse read-only mappings. To be able to track
-    /// what is written is of no use, but makes the kernel take a second-stage table: others have only the lower half of the
-    /// addresses.
-    pub(super) const fn shadow(ioas: u32) -> Self {
-        Self::paging(ioas, &[DIRTY | PASID, PASID, 0])
+    /// A table that shadows a guest domain. Only one that is nested on is made for that: it would refuse read-only mappings.
+    /// To be able to track what is written is of no use, but makes the kernel take a second-stage table: others have only the
+    /// lower half of the addresses.
+    pub(super) const fn shadow(ioas: u32, role: Role) -> Self {
+        match role {
+            Role::Plain => Self::paging(ioas, &[DIRTY | PASID, PASID, 0]),
+            Role::Parent => Self::paging(ioas, &[NEST_PARENT | PASID, NEST_PARENT]),
+        }
     }
 
     const fn paging(ioas: u32, flags: &'static [u32]) -> Self {
@@ -71,10 +75,18 @@ impl Table {
     }
 
     /// A guest's own table.
-    pub(super) const fn nested(table: NestedTable) -> Self {
+    pub(super) const fn nested(parent: TableId, table: NestedTable) -> Self {
         Self {
-            kind: Kind::Nested(table),
+            kind: Kind::Nested(parent, table),
             hwpts: BTreeMap::new(),
+        }
+    }
+
+    /// Guests' own tables can stand on it, where the unit nests.
+    pub(super) fn can_be_parent(&self) -> bool {
+        match self.kind {
+            Kind::Paging { flags, .. } => flags.iter().any(|flags| flags & NEST_PARENT != 0),
+            Kind::Nested(..) => false,
         }
     }
 
@@ -82,15 +94,15 @@ impl Table {
     pub(super) const fn ioas(&self) -> Option<u32> {
         match self.kind {
             Kind::Paging { ioas, .. } => Some(ioas),
-            Kind::Nested(_) => None,
+            Kind::Nested(..) => None,
         }
     }
 
-    /// The guest's own table, if it is one.
-    pub(super) const fn guest(&self) -> Option<&NestedTable> {
-        match &self.kind {
+    /// The guest's own table, if it is one, and what it stands on.
+    pub(super) const fn guest(&self) -> Option<(TableId, NestedTable)> {
+        match self.kind {
             Kind::Paging { .. } => None,
-            Kind::Nested(table) => Some(table),
+            Kind::Nested(parent, table) => Some((parent, table)),
         }
     }
 
@@ -123,7 +135,7 @@ impl Table {
         if let Some(hwpt) = self.hwpts.get(unit) {
             return Ok(hwpt.id);
         }
-        let Kind::Nested(table) = &self.kind else {
+        let Kind::Nested(_, table) = &self.kind else {
             return Err(Errno::new(libc::EINVAL));
         };
         let on = nesting::Parent {

@@ -85,8 +85,11 @@ impl State {
     }
 
     fn lack(&self, endpoint: &Endpoint, member: &Member) -> Option<Unmet> {
-        let table = member.table.and_then(|id| self.tables.get(&id))?;
-        (!table.is_whole()).then(|| Unmet::Unsynced {
+        // Of two stages the address is one of the stage that lacks something: hardware alone knows which requests need it.
+        let table = self
+            .both_stages(member.table?)
+            .find(|table| !table.is_whole())?;
+        Some(Unmet::Unsynced {
             device: endpoint.device,
             pasid: endpoint.pasid,
             first: table.first_lack(),
@@ -98,11 +101,11 @@ impl State {
         let mut told = BTreeSet::new();
         tables
             .iter()
-            .filter_map(|id| self.tables.get(id))
-            .flat_map(|table| &table.members)
-            .filter_map(|endpoint| Some((endpoint, self.members.get(endpoint)?)))
+            .filter(|id| self.both_stages(**id).any(|table| !table.is_whole()))
+            .flat_map(|id| self.served_by(*id))
+            .filter_map(|endpoint| Some((endpoint, self.members.get(&endpoint)?)))
             .filter(|(_, member)| member.unit == unit)
-            .filter_map(|(endpoint, member)| self.lack(endpoint, member))
+            .filter_map(|(endpoint, member)| self.lack(&endpoint, member))
             .filter(|unmet| told.insert(unmet.device()))
             .collect()
     }

@@ -98,8 +98,8 @@ impl State {
     fn recover(&mut self, id: TableId) {
         if let Some(table) = self.tables.get_mut(&id) {
             table.trouble = None;
-            self.returning.extend(&table.members);
             let content = table.content;
+            self.returning.extend(self.served_by(id));
             self.ask(content, [IovaRange::ALL]);
         }
     }
@@ -111,7 +111,7 @@ impl State {
                 && table.trouble == Some(Trouble::OverBudget)
             {
                 table.trouble = None;
-                self.returning.extend(&table.members);
+                self.returning.extend(self.served_by(id));
             }
         }
     }
@@ -125,10 +125,8 @@ impl State {
             .map(|table| table.id)
             .collect();
         for id in troubled {
-            let table = self.tables.get(&id);
-            let members = table.map(|table| table.members.clone()).unwrap_or_default();
-            for member in members {
-                self.position(member);
+            for endpoint in self.served_by(id) {
+                self.position(endpoint);
             }
             let Some(table) = self.tables.get(&id) else {
                 continue;

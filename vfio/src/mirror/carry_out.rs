@@ -234,8 +234,8 @@ impl Hands<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
     use crate::backend::fake::{FakeBackend, FakeOptions};
+    use crate::backend::{Backend, Role};
     use crate::mirror::content::Content;
     use crate::ram::{HostVa, RamRegion};
     use crate::run::Rights;
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn table_is_out_of_use_when_the_host_maps_what_it_was_thought_to_have() {
         let mut backend = FakeBackend::new(FakeOptions::iommufd());
-        let id = backend.create_table().unwrap();
+        let id = backend.create_table(Role::Plain).unwrap();
         let limits = backend.limits(id).unwrap();
         let capabilities = Capabilities::legacy(&LegacyOptions::default()).unwrap();
         let mut table = HostTable::new(id, Content::Nothing, capabilities, limits, true);

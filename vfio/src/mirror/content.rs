@@ -2,7 +2,7 @@
 //! What a host table shall hold, and by which tags the guest names it.
 
 use crate::nested::NestedTable;
-use iommu::follow::{Attachment, Domain, GuestTables, Invalidated};
+use iommu::follow::{Attachment, GuestTables, Invalidated};
 use iommu::ids::DomainId;
 use iommu::translate::paging::Stages;
 use std::collections::BTreeMap;
@@ -20,13 +20,24 @@ pub enum Content {
     Identity,
     /// What the guest's second-stage tables map.
     Guest(GuestTables),
+    /// The same, but for what may only be read: first-stage tables of the guest's stand on it.
+    Parent(GuestTables),
     /// Nothing of its own: the host walks the guest's first-stage table.
-    Nested(NestedTable),
+    Nested(Nesting),
+}
+
+/// A first-stage table of the guest's, and what it stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Nesting {
+    /// The table.
+    pub table: NestedTable,
+    /// The guest's second-stage tables beneath; `None` for all guest RAM.
+    pub on: Option<GuestTables>,
 }
 
 impl Content {
-    /// What copy serves `attachment`; `None` for first-stage tables, whose changes software need not report, so that no copy
-    /// of them can be kept.
+    /// What copy serves `attachment`; `None` where there are first-stage tables, whose changes software need not report, so that
+    /// no copy of them can be kept.
     #[must_use]
     pub const fn of(attachment: Attachment) -> Option<Self> {
         match attachment {
@@ -38,64 +49,64 @@ impl Content {
             },
         }
     }
-}
 
-/// The domain of an attachment whose tables are copied.
-const fn copied(attachment: Attachment) -> Option<Domain> {
-    match attachment {
-        Attachment::Domain(domain) if matches!(domain.tables.stages, Stages::Second(_)) => {
-            Some(domain)
+    /// The second-stage tables of the guest's of which it is a copy.
+    #[must_use]
+    pub const fn copied(&self) -> Option<&GuestTables> {
+        match self {
+            Self::Guest(tables) | Self::Parent(tables) => Some(tables),
+            Self::Nothing | Self::Identity | Self::Nested(_) => None,
         }
-        _ => None,
     }
 }
 
-/// The tags that name second-stage tables now, each with how many endpoints use it so.
+/// A copy of second-stage tables, and the domain id by which the guest names those.
+pub type Named = (DomainId, Content);
+
+/// The tags that name copies of second-stage tables now, each with how many endpoints use it so.
 #[derive(Clone, Debug, Default)]
 pub struct Tags {
-    tables: BTreeMap<(UnitId, DomainId), BTreeMap<GuestTables, u64>>,
+    copies: BTreeMap<(UnitId, DomainId), BTreeMap<Content, u64>>,
 }
 
 impl Tags {
-    /// An endpoint of `unit` goes by `attachment` from now on.
-    pub fn add(&mut self, unit: UnitId, attachment: Attachment) {
-        if let Some(domain) = copied(attachment) {
-            let named = self.tables.entry((unit, domain.id)).or_default();
-            *named.entry(domain.tables).or_insert(0) += 1;
+    /// An endpoint of `unit` goes by `copy` from now on.
+    pub fn add(&mut self, unit: UnitId, copy: Option<Named>) {
+        if let Some((id, content)) = copy {
+            let named = self.copies.entry((unit, id)).or_default();
+            *named.entry(content).or_insert(0) += 1;
         }
     }
 
-    /// An endpoint of `unit` no longer goes by `attachment`.
-    pub fn remove(&mut self, unit: UnitId, attachment: Attachment) {
-        let Some(domain) = copied(attachment) else {
+    /// An endpoint of `unit` no longer goes by `copy`.
+    pub fn remove(&mut self, unit: UnitId, copy: Option<Named>) {
+        let Some((id, content)) = copy else {
             return;
         };
-        if let Some(named) = self.tables.get_mut(&(unit, domain.id)) {
-            if let Some(users) = named.get_mut(&domain.tables) {
+        if let Some(named) = self.copies.get_mut(&(unit, id)) {
+            if let Some(users) = named.get_mut(&content) {
                 *users -= 1;
                 if *users == 0 {
-                    named.remove(&domain.tables);
+                    named.remove(&content);
                 }
             }
             if named.is_empty() {
-                self.tables.remove(&(unit, domain.id));
+                self.copies.remove(&(unit, id));
             }
         }
     }
 
     /// The contents that a tag names.
     pub fn of(&self, unit: UnitId, id: DomainId) -> impl Iterator<Item = Content> {
-        let named = self.tables.get(&(unit, id)).into_iter();
-        named
-            .flat_map(BTreeMap::keys)
-            .map(|tables| Content::Guest(*tables))
+        let named = self.copies.get(&(unit, id)).into_iter();
+        named.flat_map(BTreeMap::keys).copied()
     }
 
-    /// The tags that name `tables`.
-    pub fn naming(&self, tables: &GuestTables) -> impl Iterator<Item = (UnitId, DomainId)> {
-        let named = self.tables.iter();
+    /// The tags that name `content`.
+    pub fn naming(&self, content: &Content) -> impl Iterator<Item = (UnitId, DomainId)> {
+        let named = self.copies.iter();
         named
-            .filter(|(_, named)| named.contains_key(tables))
+            .filter(|(_, named)| named.contains_key(content))
             .map(|(tag, _)| *tag)
     }
 
@@ -106,10 +117,9 @@ impl Tags {
             .map_or((DomainId(0), DomainId(u16::MAX)), |id| (id, id));
         // Second-stage translations belong to no PASID.
         let none = by.pasid.is_some();
-        self.tables
+        self.copies
             .range((unit, first)..=(unit, last))
             .filter(move |_| !none)
-            .flat_map(|(_, named)| named.keys())
-            .map(|tables| Content::Guest(*tables))
+            .flat_map(|(_, named)| named.keys().copied())
     }
 }

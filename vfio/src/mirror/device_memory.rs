@@ -83,7 +83,7 @@ impl State {
 
     /// What somebody works on is planned by where memory was.
     fn ask_busy(&mut self) {
-        let copies = |content: &&Content| matches!(content, Content::Guest(_));
+        let copies = |content: &&Content| content.copied().is_some();
         let busy: Vec<Content> = self.busy.iter().filter(copies).copied().collect();
         for content in busy {
             self.ask(content, [IovaRange::ALL]);
@@ -93,7 +93,7 @@ impl State {
     /// Tables with copies of the guest's.
     fn copies(&self) -> impl Iterator<Item = &HostTable> {
         let tables = self.tables.values();
-        tables.filter(|table| matches!(table.content, Content::Guest(_)))
+        tables.filter(|table| table.content.copied().is_some())
     }
 
     /// What mappings may lead to.

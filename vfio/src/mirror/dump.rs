@@ -177,10 +177,7 @@ impl<'a> Look<'a> {
     fn dump(mut self, options: &Options) -> DomainDump {
         let mut collector = Collector::new(options);
         let content = self.content;
-        let tables = match &content {
-            Content::Guest(tables) => Some(tables),
-            Content::Nothing | Content::Identity | Content::Nested(_) => None,
-        };
+        let tables = content.copied();
         let (memory, capabilities) = (self.memory.clone(), self.capabilities);
         let mut holes = tables.map(|tables| Holes {
             memory: memory.as_ref(),
@@ -254,13 +251,14 @@ impl<'a> Look<'a> {
         let limits = table.limits.clone();
         drop(state);
         let (wanted, guest) = match self.content {
-            Content::Guest(_) => {
+            Content::Guest(_) | Content::Parent(_) => {
                 let runs = slice.runs.iter().filter_map(Run::of_guest).collect();
                 let reach = Reach {
                     ram: &self.ram,
                     devices: self.devices,
                 };
-                (Wanted::of(&slice.runs, &limits, reach), runs)
+                let wanted = Wanted::of_copy(&self.content, &slice.runs, &limits, reach);
+                (wanted, runs)
             }
             Content::Identity => {
                 let wanted = Wanted::identity(&limits, &self.ram);

@@ -3,7 +3,7 @@
 
 use super::clock::{Clock, SinceStart};
 use super::stats::{DeviceStats, HostCalls, Stats};
-use crate::backend::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use crate::backend::{Backend, Endpoint, Features, HostError, Limits, Role, TableId};
 use crate::nested::{Flush, NestedTable};
 use crate::ram::HostVa;
 use crate::run::Run;
@@ -146,23 +146,27 @@ impl Host {
         left.ok().flatten().map(u64::from)
     }
 
-    pub fn create_table(&mut self) -> Result<TableId, HostError> {
+    pub fn create_table(&mut self, role: Role) -> Result<TableId, HostError> {
         let what = "make a host table";
         let on = On::default();
         self.call(
             what,
             |calls| &mut calls.create,
             on,
-            |host| host.create_table(),
+            |host| host.create_table(role),
         )
     }
 
-    pub fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
+    pub fn create_nested(
+        &mut self,
+        parent: TableId,
+        table: NestedTable,
+    ) -> Result<TableId, HostError> {
         self.call(
             "make a nested host table",
             |calls| &mut calls.create,
             On::default(),
-            |host| host.create_nested(table),
+            |host| host.create_nested(parent, table),
         )
     }
 

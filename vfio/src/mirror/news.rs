@@ -96,7 +96,7 @@ impl State {
         let can_move = self.host.features().can_move;
         let tables = self.tables.values();
         let tables = tables.filter(|table| !can_move || !table.is_whole());
-        let members = tables.flat_map(|table| &table.members);
-        members.chain(&self.restless).copied().collect()
+        let served = tables.flat_map(|table| self.served_by(table.id));
+        served.chain(self.restless.iter().copied()).collect()
     }
 }

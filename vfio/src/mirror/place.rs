@@ -6,10 +6,10 @@
 //! of a device's group changes its content, and only when all devices of the group agree about it.
 
 use super::State;
-use super::content::{Content, UnitId};
+use super::content::{Content, Named, UnitId};
 use super::nested::NestedTag;
-use super::table::{HostTable, Trouble};
-use crate::backend::{Endpoint, HostError, Limits, TableId};
+use super::table::HostTable;
+use crate::backend::{Endpoint, HostError, Limits, Role, TableId};
 use iommu::address::IovaRange;
 use iommu::capabilities::Capabilities;
 use iommu::follow::{Attachment, DeviceHandle};
@@ -34,11 +34,25 @@ pub struct Member {
     pub gone: bool,
 }
 
+impl Member {
+    /// The copy of second-stage tables that it needs, and how the guest names it.
+    fn copy(&self) -> Option<Named> {
+        match (self.wants, self.nested) {
+            (_, Some(tag)) => tag.copy(),
+            (Attachment::Domain(domain), None) => {
+                let content = Content::of(self.wants)?;
+                Some((domain.id, content))
+            }
+            (Attachment::Blocked | Attachment::Identity, None) => None,
+        }
+    }
+}
+
 impl State {
     /// Notes what the guest says of an endpoint.
     pub fn want(&mut self, unit: UnitId, endpoint: Endpoint, wants: Attachment) {
         let place = self.host.fixed_table(endpoint.device);
-        let nested = self.nested_tag(endpoint, wants);
+        let nested = self.nested_tag(unit, endpoint, wants);
         let member = self.members.entry(endpoint).or_insert(Member {
             unit,
             wants: Attachment::Blocked,
@@ -48,14 +62,14 @@ impl State {
             refused: None,
             gone: false,
         });
-        self.tags.remove(member.unit, member.wants);
+        self.tags.remove(member.unit, member.copy());
         self.nested.remove(member.unit, member.nested);
         member.unit = unit;
         member.wants = wants;
         member.nested = nested;
         member.refused = None;
         member.gone = false;
-        self.tags.add(unit, wants);
+        self.tags.add(unit, member.copy());
         self.nested.add(unit, nested);
         self.touched.insert(endpoint);
     }
@@ -127,10 +141,16 @@ impl State {
             return Ok(*id);
         }
         let capabilities = self.capabilities_of(unit)?;
-        if let Content::Nested(nested) = content {
-            return self.new_nested(nested, capabilities);
-        }
-        let (id, limits) = self.new_table()?;
+        let role = match content {
+            Content::Nested(nested) => {
+                let below = nested.on.map_or(Content::Identity, Content::Parent);
+                let parent = self.table_for(below, unit)?;
+                return self.new_nested(nested, parent, capabilities);
+            }
+            Content::Parent(_) => Role::Parent,
+            Content::Nothing | Content::Identity | Content::Guest(_) => Role::Plain,
+        };
+        let (id, limits) = self.new_table(role)?;
         let joining = self.host.features().can_cut;
         let table = HostTable::new(id, content, capabilities, limits, joining);
         self.add_table(table);
@@ -140,20 +160,24 @@ impl State {
 
     /// An empty table and what it can hold. One of which the host does not say that is kept for the next time if the host does
     /// not take it back either: a guest that tries again and again costs one table.
-    fn new_table(&mut self) -> Result<(TableId, Limits), HostError> {
-        let id = match self.spare.take() {
+    fn new_table(&mut self, role: Role) -> Result<(TableId, Limits), HostError> {
+        let id = match self.spare.remove(&role) {
             Some(id) => id,
-            None => self.host.create_table()?,
+            None => self.host.create_table(role)?,
         };
         let limits = self.host.limits(id);
         if limits.is_err() && self.host.destroy_table(id).is_err() {
-            self.spare = Some(id);
+            self.spare.insert(role, id);
         }
         Ok((id, limits?))
     }
 
     /// Readies a table for an endpoint before anything is mapped for it, so that what the two can do together is known.
     fn ready(&mut self, table: TableId, endpoint: Endpoint) -> Result<(), HostError> {
+        let known = self.tables.get(&table);
+        if let Some(beneath) = known.and_then(|table| self.beneath(table)).map(|it| it.id) {
+            self.host.prepare(beneath, endpoint)?;
+        }
         self.host.prepare(table, endpoint)?;
         self.read_limits(table);
         Ok(())
@@ -217,11 +241,7 @@ impl State {
         let Some(member) = self.members.get(&endpoint).copied() else {
             return;
         };
-        let usable = |id: &TableId| {
-            self.tables
-                .get(id)
-                .is_none_or(|table| table.trouble.is_none())
-        };
+        let usable = |id: &TableId| self.both_stages(*id).all(|table| table.trouble.is_none());
         let target = member.table.filter(usable);
         if target == member.place {
             return;
@@ -280,22 +300,6 @@ impl State {
         }
     }
 
-    /// Devices that go through a table of which more may be left than the guest says, or through one that they should have
-    /// been taken off and that still maps something.
-    pub fn still_reachable(&self) -> BTreeSet<DeviceHandle> {
-        let reaches = |endpoint: &Endpoint, place: TableId| match self.tables.get(&place) {
-            Some(table) if table.trouble == Some(Trouble::Unclean) => true,
-            Some(table) => self.restless.contains(endpoint) && !table.ledger.is_empty(),
-            // The host's own, of all RAM.
-            None => self.restless.contains(endpoint),
-        };
-        self.members
-            .iter()
-            .filter(|(endpoint, member)| member.place.is_some_and(|place| reaches(endpoint, place)))
-            .map(|(endpoint, _)| endpoint.device)
-            .collect()
-    }
-
     /// Detaches an endpoint from `place`, now or, if the host refuses, with one of the next batches; returns where it is.
     fn detach(&mut self, endpoint: Endpoint, place: Option<TableId>) -> Option<TableId> {
         // A device that the host does not know was closed, and goes through nothing.
@@ -310,10 +314,11 @@ impl State {
         place
     }
 
-    /// A table may be able to hold less since a device joined.
+    /// A table, or the one that it stands on, may be able to hold less since a device joined.
     fn read_limits(&mut self, id: TableId) {
+        let table = self.tables.get(&id);
+        let id = table.and_then(|table| table.parent).unwrap_or(id);
         if let Some(table) = self.tables.get_mut(&id)
-            && !matches!(table.content, Content::Nested(_))
             && let Ok(limits) = self.host.limits(id)
         {
             table.limits = limits;
@@ -329,33 +334,6 @@ impl State {
         });
         if gone {
             self.members.remove(&endpoint);
-        }
-    }
-
-    /// Gives up the tables that serve nobody.
-    pub fn sweep(&mut self) {
-        if !self.host.features().can_move {
-            return;
-        }
-        let unused: Vec<TableId> = self
-            .tables
-            .values()
-            .filter(|table| table.members.is_empty())
-            .map(|table| table.id)
-            .collect();
-        for id in unused {
-            let stuck = self.members.values().any(|member| member.place == Some(id));
-            if stuck {
-                // The device cannot be detached: at least it reaches nothing.
-                self.rename(id, Content::Nothing);
-                if !self.empty(id) {
-                    self.tables
-                        .entry(id)
-                        .and_modify(|table| table.trouble = Some(Trouble::Unclean));
-                }
-            } else if self.host.destroy_table(id).is_ok() {
-                self.remove_table(id);
-            }
         }
     }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! What there is to tell of the mirror: plain values that can be serialised and say everything by themselves.
 
-use super::content::{Content, UnitId};
+use super::content::{Content, Nesting, UnitId};
 use super::place::Member;
 use super::stats::{DeviceStats, Stats};
 use super::table::{HostTable, Refusal, Trouble};
 use super::{Mirror, State};
 use crate::backend::{Endpoint, HostError, TableId};
 use iommu::address::Iova;
-use iommu::follow::Attachment;
+use iommu::follow::{Attachment, GuestTables};
 use iommu::ids::DomainId;
 use iommu::translate::paging::Stages;
 use serde::ser::{Serialize, Serializer};
@@ -64,11 +64,15 @@ pub enum Holds {
         levels: u32,
         /// Bits of the addresses that go in.
         width: u32,
+        /// First-stage tables of the guest stand on it, so that nothing may only be read.
+        parent: bool,
     },
     /// Nothing: the host walks a first-stage table of the guest.
     FirstStage {
-        /// Guest-physical address of the top table.
+        /// Address of the top table: guest-physical, or one that the second stage beneath translates.
         root: Address,
+        /// Guest-physical address of the top second-stage table beneath; `None` where there is one stage.
+        second_stage: Option<Address>,
         /// Bits of the addresses that go in.
         width: u32,
         /// Supervisor requests are allowed (SRE).
@@ -89,23 +93,33 @@ impl From<Content> for Holds {
         match content {
             Content::Nothing => Self::Nothing,
             Content::Identity => Self::Identity,
-            Content::Nested(nested) => Self::FirstStage {
-                root: Address(nested.table.0),
-                width: nested.width,
-                supervisor: nested.supervisor,
-                write_protect: nested.write_protect,
-                extended_accessed: nested.extended_accessed,
-                page_requests: nested.page_requests,
+            Content::Nested(Nesting { table, on }) => Self::FirstStage {
+                root: Address(table.table.0),
+                second_stage: on.and_then(|on| root(&on)),
+                width: table.width,
+                supervisor: table.supervisor,
+                write_protect: table.write_protect,
+                extended_accessed: table.extended_accessed,
+                page_requests: table.page_requests,
             },
-            Content::Guest(tables) => match tables.stages {
+            Content::Guest(tables) | Content::Parent(tables) => match tables.stages {
                 Stages::Second(stage) => Self::SecondStage {
                     root: Address(stage.table.0),
                     levels: stage.levels,
                     width: tables.width,
+                    parent: matches!(content, Content::Parent(_)),
                 },
                 Stages::First(_) | Stages::Nested(..) => Self::Other,
             },
         }
+    }
+}
+
+/// Where the top table of second-stage tables is.
+const fn root(tables: &GuestTables) -> Option<Address> {
+    match tables.stages {
+        Stages::Second(stage) => Some(Address(stage.table.0)),
+        Stages::First(_) | Stages::Nested(..) => None,
     }
 }
 
@@ -118,12 +132,29 @@ impl fmt::Display for Holds {
                 root,
                 levels,
                 width,
-            } => write!(
-                f,
-                "second-stage tables at {root}, {levels} levels, {width} bits"
-            ),
-            Self::FirstStage { root, width, .. } => {
-                write!(f, "the guest's first-stage table at {root}, {width} bits")
+                parent,
+            } => {
+                let beneath = if *parent {
+                    ", beneath a first stage"
+                } else {
+                    ""
+                };
+                write!(
+                    f,
+                    "second-stage tables at {root}, {levels} levels, {width} bits{beneath}"
+                )
+            }
+            Self::FirstStage {
+                root,
+                width,
+                second_stage,
+                ..
+            } => {
+                write!(f, "the guest's first-stage table at {root}, {width} bits")?;
+                match second_stage {
+                    Some(second) => write!(f, ", on second-stage tables at {second}"),
+                    None => Ok(()),
+                }
             }
             Self::Other => f.write_str("tables that are not copied"),
         }
@@ -303,7 +334,7 @@ impl State {
 
     fn tags_of(&self, content: Content) -> Vec<Tag> {
         let tags: BTreeSet<(UnitId, DomainId)> = match content {
-            Content::Guest(tables) => self.tags.naming(&tables).collect(),
+            Content::Guest(_) | Content::Parent(_) => self.tags.naming(&content).collect(),
             Content::Nested(table) => self.nested.naming(&table).collect(),
             Content::Nothing | Content::Identity => BTreeSet::new(),
         };

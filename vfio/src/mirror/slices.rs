@@ -152,8 +152,8 @@ impl State {
     /// What has to be done before an endpoint can be attached.
     pub fn awaited(&self, endpoint: Endpoint) -> Option<Content> {
         let table = self.members.get(&endpoint)?.table?;
-        let content = self.tables.get(&table)?.content;
-        self.is_pending(content).then_some(content)
+        let mut contents = self.both_stages(table).map(|table| table.content);
+        contents.find(|content| self.is_pending(*content))
     }
 
     /// Goes on with what is to be done in a table; whether that is over.

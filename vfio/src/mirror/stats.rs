@@ -26,6 +26,8 @@ pub struct Dropped {
     pub aperture: u64,
     /// Finer than the host's smallest page. Refused.
     pub granularity: u64,
+    /// For reading only, beneath a first-stage table. Refused.
+    pub read_only: u64,
 }
 
 impl Dropped {
@@ -37,6 +39,7 @@ impl Dropped {
             Why::DeviceMemory => &mut self.device_memory,
             Why::Aperture => &mut self.aperture,
             Why::Granularity => &mut self.granularity,
+            Why::ReadOnly => &mut self.read_only,
         }
     }
 }
@@ -214,6 +217,7 @@ impl Stats {
         sum.device_memory += more.device_memory;
         sum.aperture += more.aperture;
         sum.granularity += more.granularity;
+        sum.read_only += more.read_only;
     }
 
     pub(super) fn add_walk(&mut self, counts: &WalkCounts) {

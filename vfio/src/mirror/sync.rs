@@ -66,7 +66,7 @@ impl State {
         if table.generation != update.generation {
             return None;
         }
-        let copies = matches!(table.content, Content::Guest(_));
+        let copies = table.content.copied().is_some();
         self.host.count_only(Some(id), |stats| {
             stats.batches += 1;
             for walked in walked.iter().filter(|_| copies) {
@@ -155,7 +155,9 @@ impl State {
 fn wanted(table: &HostTable, range: IovaRange, walked: &[GuestRun], reach: Reach<'_>) -> Wanted {
     match table.content {
         Content::Nothing | Content::Nested(_) => Wanted::default(),
-        Content::Guest(_) => Wanted::of(walked, &table.limits, reach),
+        Content::Guest(_) | Content::Parent(_) => {
+            Wanted::of_copy(&table.content, walked, &table.limits, reach)
+        }
         Content::Identity => Wanted::identity(&table.limits, reach.ram).within(range),
     }
 }

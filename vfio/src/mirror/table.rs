@@ -46,7 +46,7 @@ pub struct Refusal {
 impl Lacks {
     pub fn add(&mut self, range: IovaRange, error: HostError, at: Duration) {
         let set = match error {
-            HostError::Aperture | HostError::Granularity => &mut self.refused,
+            HostError::Aperture | HostError::Granularity | HostError::ReadOnly => &mut self.refused,
             _ => &mut self.retry,
         };
         set.insert_within(range, MOST_RANGES);
@@ -109,6 +109,8 @@ impl Lacks {
 pub struct HostTable {
     pub id: TableId,
     pub content: Content,
+    /// The table that it stands on, where the host walks a first-stage table of the guest's.
+    pub parent: Option<TableId>,
     /// Of a unit that names the content: how its tables are read.
     pub capabilities: Capabilities,
     pub ledger: Ledger,
@@ -139,6 +141,7 @@ impl HostTable {
         Self {
             id,
             content,
+            parent: None,
             capabilities,
             ledger: Ledger::new(joining),
             limits,

@@ -120,7 +120,7 @@ impl Survey {
 
     /// What every range that was walked cost so far.
     pub fn counts(&self) -> impl Iterator<Item = WalkCounts> {
-        let walked = matches!(self.content, Content::Guest(_));
+        let walked = self.content.copied().is_some();
         let done = self.done.iter().map(|walked| walked.counts);
         let open = self.walk.iter().map(|(walk, _)| walk.counts());
         done.filter(move |_| walked).chain(open)
@@ -132,9 +132,7 @@ impl Survey {
     }
 
     fn begin(&self, range: &IovaRange) -> Option<(RangeWalk, Vec<GuestRun>)> {
-        let Content::Guest(tables) = self.content else {
-            return None;
-        };
+        let tables = self.content.copied()?;
         Some((tables.walk(&self.capabilities, range)?, Vec::new()))
     }
 

@@ -5,6 +5,7 @@
 //! no RAM; a DMA there ends in nothing on any machine. Refused: addresses that the host cannot map, and what is finer than
 //! its smallest page. A run ends where RAM that is contiguous in this process does.
 
+use super::content::Content;
 use super::stats::Dropped;
 use crate::backend::{HostError, Limits};
 use crate::ram::{Kind, Piece, RamMap};
@@ -47,6 +48,8 @@ pub enum Why {
     Aperture,
     /// Finer than the host's smallest page. The guest is told.
     Granularity,
+    /// It may only be read, which this host maps nowhere beneath a first-stage table. The guest is told.
+    ReadOnly,
 }
 
 impl Why {
@@ -57,6 +60,7 @@ impl Why {
             Self::InterruptWindow | Self::NothingThere | Self::DeviceMemory => None,
             Self::Aperture => Some(HostError::Aperture),
             Self::Granularity => Some(HostError::Granularity),
+            Self::ReadOnly => Some(HostError::ReadOnly),
         }
     }
 }
@@ -78,6 +82,21 @@ impl Wanted {
             }
         }
         wanted
+    }
+
+    /// The same of a table that is a copy of second-stage tables: one that others stand on holds nothing for reading only.
+    #[must_use]
+    pub fn of_copy(
+        content: &Content,
+        guest: &[GuestRun],
+        limits: &Limits,
+        reach: Reach<'_>,
+    ) -> Self {
+        let wanted = Self::of(guest, limits, reach);
+        match content {
+            Content::Parent(_) => wanted.but_for_read_only(),
+            _ => wanted,
+        }
     }
 
     /// All RAM one to one, as far as a table with `limits` can hold it.
@@ -109,6 +128,16 @@ impl Wanted {
     pub fn refused(&self) -> impl Iterator<Item = (IovaRange, HostError)> {
         let refusal = |left: &Left| Some((left.iova, left.why.refusal()?));
         self.left.iter().filter_map(refusal)
+    }
+
+    /// Without what may only be read.
+    fn but_for_read_only(mut self) -> Self {
+        let read_only = self.runs.extract_if(.., |run| !run.rights.write());
+        self.left.extend(read_only.map(|run| Left {
+            iova: run.iova,
+            why: Why::ReadOnly,
+        }));
+        self
     }
 
     /// How much was left out, by the reason.

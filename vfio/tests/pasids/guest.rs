@@ -2,10 +2,11 @@
 //! A guest in scalable mode whose structures and descriptors are raw words, two devices, the mirror, and a host that nests.
 
 use iommu::capabilities::{Capabilities, LegacyOptions, PasidBits, ScalableOptions};
-use iommu::follow::{DeviceHandle, FollowedDevice, PasidBudget};
+use iommu::follow::{DeviceHandle, FollowedDevice, GuestTables, PasidBudget};
 use iommu::ids::{Pasid, Requester, SourceId};
 use iommu::memory::{PhysMem, Ram};
 use iommu::msi::{MsiMessage, MsiSink};
+use iommu::translate::paging::Stages;
 use iommu::unit::{InterruptListener, Outputs, Unit};
 use std::sync::Arc;
 use std::thread;
@@ -57,8 +58,9 @@ pub const fn second(table: u64, domain: u64) -> [u64; 3] {
     [table | 0x89, domain, 0]
 }
 
-pub const fn both(table: u64, domain: u64) -> [u64; 3] {
-    [table | 0xc9, domain, table]
+/// The first stage on the second.
+pub const fn both(first: u64, second: u64, domain: u64) -> [u64; 3] {
+    [second | 0xc9, domain, first]
 }
 
 pub const fn pass_through(domain: u64) -> [u64; 3] {
@@ -85,6 +87,8 @@ pub enum Reach {
     First(u64),
     /// A copy of the guest's second-stage table.
     Second(u64),
+    /// The guest's first-stage table, itself, on a copy of its second-stage table.
+    Both(u64, u64),
 }
 
 pub struct Guest {
@@ -252,18 +256,32 @@ impl Guest {
         if Some(table) == self.host.identity() {
             return Reach::AllRam;
         }
-        if let Some(nested) = self.host.walks(endpoint) {
-            return Reach::First(nested.table.0);
+        let walks = self.host.walks(endpoint).map(|nested| nested.table.0);
+        let ground = self.host.ground(endpoint).unwrap();
+        if let Some(first) = walks.filter(|_| Some(ground) == self.host.identity()) {
+            return Reach::First(first);
         }
         let tables = self.mirror.tables();
-        let status = tables.iter().find(|status| status.table == table).unwrap();
-        match status.content {
-            Content::Guest(tables) => match tables.stages {
-                iommu::translate::paging::Stages::Second(stage) => Reach::Second(stage.table.0),
-                other => panic!("{other:?}"),
-            },
+        let status = tables.iter().find(|status| status.table == ground);
+        match (status.unwrap().content, walks) {
+            (Content::Guest(tables), None) => Reach::Second(root(&tables)),
+            (Content::Parent(tables), Some(first)) => Reach::Both(first, root(&tables)),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// What the host has mapped where an endpoint's requests end: page, guest-physical page and the right to write.
+    pub fn mapped(&self, device: DeviceHandle, pasid: Option<u32>) -> Vec<(u64, u64, bool)> {
+        let ground = self.host.ground(endpoint(device, pasid)).unwrap();
+        let runs = self.host.mappings(ground).unwrap();
+        let pages = runs.iter().flat_map(|run| {
+            let page = |n| {
+                let gpa = run.gpa.0 + n * 0x1000;
+                (run.iova.start().0 + n * 0x1000, gpa, run.rights.write())
+            };
+            (0..run.len() / 0x1000).map(page)
+        });
+        pages.collect()
     }
 
     /// Takes the oldest fault record: its reason, source and PASID.
@@ -279,6 +297,13 @@ impl Guest {
         let source = u16::try_from(high & 0xffff).unwrap();
         let pasid = u32::try_from(high >> 40 & 0xf_ffff).unwrap();
         (high >> 63 == 1).then_some((reason, source, pasid))
+    }
+}
+
+fn root(tables: &GuestTables) -> u64 {
+    match tables.stages {
+        Stages::Second(stage) => stage.table.0,
+        other => panic!("{other:?}"),
     }
 }
 

@@ -76,7 +76,7 @@ fn entry() -> impl Strategy<Value = [u64; 3]> {
         1..4 => first(root, domain),
         4..7 => second(root, domain),
         7 => pass_through(domain),
-        _ => both(root, domain),
+        _ => both(root, ROOTS[0], domain),
     })
 }
 
@@ -124,9 +124,8 @@ fn naive(guest: &Guest, pasid: u32) -> Option<(Reach, u64)> {
     let reach = match low >> 6 & 7 {
         1 => Reach::First(high & !0xfff),
         2 => Reach::Second(low & !0xfff),
-        4 => Reach::AllRam,
-        // Two stages: the host cannot.
-        _ => Reach::Nothing,
+        3 => Reach::Both(high & !0xfff, low & !0xfff),
+        _ => Reach::AllRam,
     };
     Some((reach, guest.word(at + 8) & 0xffff))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The fake host as a backend: each call is judged, carried out and logged.
 
-use super::super::{Backend, Endpoint, Features, HostError, Limits, TableId};
+use super::super::{Backend, Endpoint, Features, HostError, Limits, Role, TableId};
 use super::{Call, FakeBackend, FakeTable, Logged};
 use crate::nested::{Flush, NestedTable};
 use crate::ram::HostVa;
@@ -22,14 +22,14 @@ impl Backend for FakeBackend {
         self.state().fixed.get(&device).copied()
     }
 
-    fn create_table(&mut self) -> Result<TableId, HostError> {
+    fn create_table(&mut self, role: Role) -> Result<TableId, HostError> {
         if !self.options.features.can_move {
             return Err(HostError::Unsupported);
         }
         let mut state = self.state();
         let call = Call::Create(TableId(state.next));
         let result = state.injected(&call);
-        let result = result.map(|()| state.add_table(&self.options));
+        let result = result.map(|()| state.add_table(&self.options, role));
         state.log.push(Logged {
             call,
             result: result.map(|_| 0),
@@ -37,8 +37,8 @@ impl Backend for FakeBackend {
         result
     }
 
-    fn create_nested(&mut self, table: NestedTable) -> Result<TableId, HostError> {
-        self.make_nested(table)
+    fn create_nested(&mut self, parent: TableId, table: NestedTable) -> Result<TableId, HostError> {
+        self.make_nested(parent, table)
     }
 
     fn invalidate(&mut self, table: TableId, flushes: &[Flush]) -> Result<(), HostError> {
@@ -56,6 +56,7 @@ impl Backend for FakeBackend {
             .endpoints
             .values()
             .any(|attached| attached.table == table);
+        let used = used || state.nested.stands_on(table);
         let result = if used || state.identity == Some(table) {
             Err(HostError::Busy)
         } else {
@@ -109,7 +110,7 @@ impl Backend for FakeBackend {
         let support = self.support_of(endpoint.device);
         super::nested::check_pasid(endpoint, &support)?;
         let mut state = self.state();
-        state.walkable(table, &support)?;
+        state.can_serve(table, &support)?;
         state.narrow_in(endpoint.device, table)
     }
 

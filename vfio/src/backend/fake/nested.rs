@@ -2,13 +2,14 @@
 //! The fake host's nested tables and PASIDs, with the rules of drivers/iommu/iommufd/{hw_pagetable,device}.c and
 //! drivers/iommu/intel/{nested,pasid}.c of Linux 7.2.
 //!
-//! Making a nested table checks little; attaching one checks the hardware, when what was attached before is torn down
+//! A nested table stands on one that was made for that, or on that of all RAM, which stays as long; a unit that does not nest
+//! has page tables for neither. Making a nested table checks little; attaching one checks the hardware, when what was attached before is torn down
 //! already. PASID 0 and PASIDs beyond the device's width are refused before. Replacing by another table, whatever the outcome,
 //! is a moment in which the endpoint is blocked: counted. Replacing one nested table with page requests by another on requests
 //! without PASID loses a reference, which real kernels complain about at the end: counted as well.
 
-use super::super::{Endpoint, HostError, TableId};
-use super::{Call, FakeBackend, Logged, State};
+use super::super::{Endpoint, HostError, Role, TableId};
+use super::{Call, FakeBackend, FakeTable, Logged, State};
 use crate::hardware::Support;
 use crate::nested::{Flush, NestedTable};
 use iommu::follow::DeviceHandle;
@@ -20,12 +21,33 @@ const NO_PAGE_REQUESTS: HostError = HostError::Other(19);
 /// What is nested, and what became of it.
 #[derive(Debug, Default)]
 pub(super) struct Nested {
-    pub(super) tables: BTreeMap<TableId, NestedTable>,
+    pub(super) tables: BTreeMap<TableId, Standing>,
     /// What devices can do that are unlike the others.
     pub(super) support: BTreeMap<DeviceHandle, Support>,
     flushes: Vec<(TableId, Vec<Flush>)>,
     pub(super) replaced: BTreeMap<Endpoint, u64>,
     leaks: u64,
+}
+
+/// A nested table and the one that it stands on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    table: NestedTable,
+    parent: TableId,
+}
+
+impl Nested {
+    /// The table whose mappings count for `table`: itself, or the one that it stands on.
+    pub(super) fn ground(&self, table: TableId) -> TableId {
+        self.tables
+            .get(&table)
+            .map_or(table, |nested| nested.parent)
+    }
+
+    /// Whether something stands on `table`.
+    pub(super) fn stands_on(&self, table: TableId) -> bool {
+        self.tables.values().any(|nested| nested.parent == table)
+    }
 }
 
 impl FakeBackend {
@@ -37,14 +59,24 @@ impl FakeBackend {
     /// The nested tables that exist.
     #[must_use]
     pub fn nested_tables(&self) -> BTreeMap<TableId, NestedTable> {
-        self.state().nested.tables.clone()
+        let state = self.state();
+        let tables = state.nested.tables.iter();
+        tables.map(|(id, nested)| (*id, nested.table)).collect()
     }
 
     /// The guest's table that an endpoint's requests really go through, if they go through one.
     #[must_use]
     pub fn walks(&self, endpoint: Endpoint) -> Option<NestedTable> {
         let table = self.reaches(endpoint)?;
-        self.state().nested.tables.get(&table).copied()
+        let state = self.state();
+        state.nested.tables.get(&table).map(|nested| nested.table)
+    }
+
+    /// The table whose mappings an endpoint's requests really end in: that which it is attached to, or the one beneath.
+    #[must_use]
+    pub fn ground(&self, endpoint: Endpoint) -> Option<TableId> {
+        let table = self.reaches(endpoint)?;
+        Some(self.state().nested.ground(table))
     }
 
     /// What was invalidated since this was taken last, call by call.
@@ -77,18 +109,23 @@ impl FakeBackend {
         self.state().endpoints.keys().copied().collect()
     }
 
-    pub(super) fn make_nested(&self, table: NestedTable) -> Result<TableId, HostError> {
+    pub(super) fn make_nested(
+        &self,
+        parent: TableId,
+        table: NestedTable,
+    ) -> Result<TableId, HostError> {
         let mut state = self.state();
         let id = TableId(state.next);
-        let call = Call::CreateNested(id, table);
-        let able = if self.options.features.nesting {
-            Ok(())
-        } else {
-            Err(HostError::Unsupported)
+        let call = Call::CreateNested(id, table, parent);
+        let below = state.tables.get(&parent).map(FakeTable::role);
+        let able = match below {
+            _ if !self.options.features.nesting => Err(HostError::Unsupported),
+            Some(Role::Parent) => Ok(()),
+            Some(Role::Plain) | None => Err(HostError::Invalid),
         };
         let result = able.and_then(|()| state.injected(&call)).map(|()| {
             state.next += 1;
-            state.nested.tables.insert(id, table);
+            state.nested.tables.insert(id, Standing { table, parent });
             id
         });
         state.log.push(Logged {
@@ -135,9 +172,19 @@ pub(super) fn check_pasid(endpoint: Endpoint, support: &Support) -> Result<(), H
 }
 
 impl State {
+    /// Whether the kernel has a page table for the unit of a device: one to stand on only where the unit nests.
+    pub(super) fn can_serve(&self, table: TableId, support: &Support) -> Result<(), HostError> {
+        let role = self.tables.get(&table).map(FakeTable::role);
+        let stood_on = role == Some(Role::Parent) && self.identity != Some(table);
+        if stood_on && !support.first_stage {
+            return Err(HostError::Unsupported);
+        }
+        self.walkable(table, support)
+    }
+
     /// What the hardware says when `table` is to be attached for a device.
     pub(super) fn walkable(&self, table: TableId, support: &Support) -> Result<(), HostError> {
-        let Some(nested) = self.nested.tables.get(&table) else {
+        let Some(Standing { table: nested, .. }) = self.nested.tables.get(&table) else {
             return Ok(());
         };
         support.serves(nested)?;
@@ -152,7 +199,7 @@ impl State {
         *self.nested.replaced.entry(endpoint).or_default() += 1;
         let asks = |id| {
             let nested = self.nested.tables.get(&id);
-            nested.is_some_and(|nested: &NestedTable| nested.page_requests)
+            nested.is_some_and(|nested| nested.table.page_requests)
         };
         if endpoint.pasid.is_none() && asks(before) && asks(table) {
             self.nested.leaks += 1;

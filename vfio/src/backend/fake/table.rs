@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! One table of the fake host: its mappings, each with the borders that it was made or cut with.
 
-use super::super::{Features, HostError, Limits};
+use super::super::{Features, HostError, Limits, Role};
 use crate::ram::HostVa;
-use crate::run::{Run, around};
+use crate::run::{Rights, Run, around};
 use iommu::address::{Iova, IovaRange, PAGE_SIZE};
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ pub struct FakeTable {
     limits: Limits,
     entry_limit: Option<u32>,
     features: Features,
+    role: Role,
     mappings: BTreeMap<u64, Mapping>,
 }
 
@@ -23,13 +24,23 @@ struct Mapping {
 }
 
 impl FakeTable {
-    pub(super) fn new(limits: &Limits, entry_limit: Option<u32>, features: Features) -> Self {
+    pub(super) fn new(
+        limits: &Limits,
+        entry_limit: Option<u32>,
+        features: Features,
+        role: Role,
+    ) -> Self {
         Self {
             limits: limits.clone(),
             entry_limit,
             features,
+            role,
             mappings: BTreeMap::new(),
         }
+    }
+
+    pub(super) const fn role(&self) -> Role {
+        self.role
     }
 
     pub(super) const fn limits(&self) -> &Limits {
@@ -74,7 +85,8 @@ impl FakeTable {
             .all(|value| value.is_multiple_of(granule));
         let fits =
             |range: &IovaRange| range.contains(run.iova.start()) && range.contains(run.iova.last());
-        if !aligned || !self.limits.ranges.iter().any(fits) {
+        let refused = self.role == Role::Parent && run.rights == Rights::Read;
+        if !aligned || refused || !self.limits.ranges.iter().any(fits) {
             return Err(HostError::Invalid);
         }
         if host == HostVa(0) {

@@ -42,7 +42,7 @@ fn type1(entry_limit: u32) -> (FakeBackend, TableId) {
 fn iommufd() -> (FakeBackend, TableId) {
     let mut backend = FakeBackend::new(FakeOptions::iommufd());
     backend.open(DEVICE);
-    let table = backend.create_table().unwrap();
+    let table = backend.create_table(Role::Plain).unwrap();
     (backend, table)
 }
 
@@ -150,7 +150,7 @@ fn unmap_covers_several_mappings_and_holes() {
 #[test]
 fn attach_that_fails_blocks_and_attaching_the_remembered_table_does_nothing() {
     let (mut backend, old) = iommufd();
-    let new = backend.create_table().unwrap();
+    let new = backend.create_table(Role::Plain).unwrap();
     backend.attach(ENDPOINT, old).unwrap();
     backend.inject(Injection::once(CallKind::Attach, HostError::Invalid));
     assert_eq!(backend.attach(ENDPOINT, new), Err(HostError::Invalid));
@@ -195,7 +195,7 @@ fn injection_strikes_after_as_many_as_it_says_and_where_it_says() {
 #[test]
 fn pasid_is_attached_beside_the_device() {
     let (mut backend, table) = iommufd();
-    let other = backend.create_table().unwrap();
+    let other = backend.create_table(Role::Plain).unwrap();
     let pasid = Endpoint {
         pasid: Pasid::new(5),
         ..ENDPOINT
@@ -204,4 +204,53 @@ fn pasid_is_attached_beside_the_device() {
     backend.attach(pasid, other).unwrap();
     assert_eq!(backend.reaches(ENDPOINT), Some(table));
     assert_eq!(backend.reaches(pasid), Some(other));
+}
+
+#[test]
+fn first_stage_table_stands_only_on_what_was_made_for_that_and_keeps_it() {
+    let mut backend = FakeBackend::new(FakeOptions::nesting());
+    backend.open(DEVICE);
+    let table = NestedTable {
+        table: GuestAddress(0x1000),
+        width: 48,
+        supervisor: false,
+        write_protect: false,
+        extended_accessed: false,
+        page_requests: false,
+    };
+    let plain = backend.create_table(Role::Plain).unwrap();
+    assert_eq!(backend.create_nested(plain, table), Err(HostError::Invalid));
+    let parent = backend.create_table(Role::Parent).unwrap();
+    let nested = backend.create_nested(parent, table).unwrap();
+    assert_eq!(
+        backend.create_nested(nested, table),
+        Err(HostError::Invalid)
+    );
+    assert_eq!(backend.destroy_table(parent), Err(HostError::Busy));
+    backend.attach(ENDPOINT, nested).unwrap();
+    assert_eq!(backend.ground(ENDPOINT), Some(parent));
+    backend.detach(ENDPOINT).unwrap();
+    backend.destroy_table(nested).unwrap();
+    backend.destroy_table(parent).unwrap();
+}
+
+#[test]
+fn table_to_stand_on_takes_nothing_for_reading_only() {
+    let mut backend = FakeBackend::new(FakeOptions::nesting());
+    let (plain, parent) = (
+        backend.create_table(Role::Plain).unwrap(),
+        backend.create_table(Role::Parent).unwrap(),
+    );
+    let read_only = Run {
+        rights: Rights::Read,
+        ..run(0x1000, 0x1000)
+    };
+    let at = HostVa(0x7f00_0000);
+    assert_eq!(backend.map(plain, &read_only, at), Ok(()));
+    assert_eq!(backend.map(parent, &read_only, at), Err(HostError::Invalid));
+    let write_only = Run {
+        rights: Rights::Write,
+        ..read_only
+    };
+    assert_eq!(backend.map(parent, &write_only, at), Ok(()));
 }

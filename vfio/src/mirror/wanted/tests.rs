@@ -166,3 +166,38 @@ fn identity_within_a_range_is_clipped_to_it() {
         [(range(0xc0_0000, 0xf_0000), HostError::Aperture)]
     );
 }
+
+#[test]
+fn table_that_others_stand_on_wants_nothing_for_reading_only() {
+    use iommu::follow::GuestTables;
+    use iommu::translate::paging::Stages;
+    use iommu::walk::second_stage::SecondStage;
+    let tables = GuestTables {
+        stages: Stages::Second(SecondStage::plain(GuestAddress(0), 4)),
+        width: 48,
+        rules: iommu::translate::rights::Rules::new(),
+        privileged: false,
+    };
+    let read_only = |run: GuestRun| GuestRun {
+        perms: Perms {
+            write: false,
+            ..Perms::READ_WRITE
+        },
+        ..run
+    };
+    let pages = [
+        guest(0, 0x1000, 0x1000),
+        read_only(guest(0x1000, 0x2000, 0x2000)),
+        guest(0x3000, 0x4000, 0x1000),
+    ];
+    let (all, ram) = (limits(0x1000, &[IovaRange::ALL]), ram());
+    let beside = Wanted::of_copy(&Content::Guest(tables), &pages, &all, reach(&ram));
+    assert_eq!((beside.runs.len(), beside.left.len()), (3, 0));
+    let beneath = Wanted::of_copy(&Content::Parent(tables), &pages, &all, reach(&ram));
+    assert_eq!(
+        beneath.runs,
+        [rw(0, 0x1000, 0x1000), rw(0x3000, 0x1000, 0x4000)]
+    );
+    let refused: Vec<_> = beneath.refused().collect();
+    assert_eq!(refused, [(range(0x1000, 0x2000), HostError::ReadOnly)]);
+}
