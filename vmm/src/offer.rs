@@ -146,9 +146,10 @@ fn scalable(
     Ok(ScalableOptions {
         base,
         stages,
-        // The host cannot put first-stage tables on a guest's second-stage ones, nor be told who may execute.
-        nesting: (iommu.nesting).or(stages == capabilities::Stages::Both && !passed),
+        // A host that walks first-stage tables does so on a copy of second-stage ones, too.
+        nesting: (iommu.nesting).or(stages == capabilities::Stages::Both),
         pasid,
+        // The host cannot be told who may execute.
         execute_requests: pasid.is_some() && !passed,
         supervisor_requests: pasid.is_some() && (!passed || host.supervisor),
         extended_accessed: pasid.is_some() && (!passed || host.extended_accessed),

@@ -196,8 +196,10 @@ mod tests {
             },
             ..LAB
         };
-        let (cap, ecap) = registers("--iommu=mode=scalable", nests);
+        let (_, ecap) = registers("--iommu=mode=scalable,nesting=off", nests);
         assert_eq!(bits(ecap), [1, 1, 1, 0, 0]);
+        let (cap, ecap) = registers("--iommu=mode=scalable", nests);
+        assert_eq!(bits(ecap), [1, 1, 1, 1, 0]);
         // FS1GP is bit 56 of CAP; PSS 39:35, PASID 40, EAFS 34, SRS 31, ERS 30, PRS 29.
         assert_eq!((cap >> 56 & 1, ecap >> 35 & 0x1f), (0, 15));
         assert_eq!(
