@@ -36,6 +36,7 @@ mod lab_qemu_l2;
 mod lab_self;
 mod panic;
 mod pasid;
+mod pasid_life;
 mod payload;
 mod poweroff;
 mod qemu_reference;
@@ -122,5 +123,6 @@ pub const ALL: &[&Scenario] = &[
     &pasid::SECOND_STAGE,
     &pasid::NO_NESTING,
     &pasid::PRI,
+    &pasid_life::UNBIND,
     &kill::SCENARIO,
 ];

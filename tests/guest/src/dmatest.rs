@@ -10,9 +10,13 @@
 //! | nested | first-stage tables of the program's own over a parent |
 //! | dirty | dirty bitmaps |
 //! | pri | page requests and their answers |
+//! | unbind | PASIDs whose spaces are taken away |
+//!
+//! The last is for devices that are passed through, and takes turns with the host.
 //!
 //! MODE says what the kernel translates with: `legacy` mode, or in scalable mode its `second` or `first` stage (the default). Where
-//! the device is passed through to the machine it is `passed`, and only the device's account counts.
+//! the device is passed through to the machine it is `passed`, and only the device's account counts: the host's log is looked at by
+//! whoever can read it, who is told of each.
 //! Each refused access must be refused by the device's account and stand in the kernel's log with all particulars. At the end
 //! stands `DMATEST ok WHAT: …, N refused`.
 
@@ -26,8 +30,11 @@ mod pasid;
 mod pri;
 mod refusals;
 mod setup;
+mod space;
 mod transfer;
+mod turns;
 mod type1;
+mod unbind;
 
 use anyhow::{Result, bail};
 
@@ -35,12 +42,17 @@ use refusals::Mode;
 
 /// Runs `dmatest ARGUMENTS…`.
 pub fn run(args: &[&str]) -> Result<()> {
-    let (what, mode) = match *args {
-        [what] => (what, Mode::FirstStage),
-        [what, mode] => (what, Mode::parse(mode)?),
+    let (what, said) = match *args {
+        [what] => (what, with_mode(what, Mode::FirstStage)),
+        [what, mode] => (what, with_mode(what, Mode::parse(mode)?)),
         _ => bail!("dmatest takes what to do, and perhaps a mode"),
     };
-    let said = match what {
+    println!("DMATEST ok {what}: {}", said?);
+    Ok(())
+}
+
+fn with_mode(what: &str, mode: Mode) -> Result<String> {
+    match what {
         "type1" => type1::run(mode),
         "iommufd" => iommufd::run(mode),
         "pasid" => pasid::run(mode),
@@ -48,8 +60,7 @@ pub fn run(args: &[&str]) -> Result<()> {
         "nested" => nested::run(),
         "dirty" => dirty::run(),
         "pri" => pri::run(mode),
+        "unbind" => unbind::run(),
         _ => bail!("dmatest knows no '{what}'"),
-    }?;
-    println!("DMATEST ok {what}: {said}");
-    Ok(())
+    }
 }

@@ -27,7 +27,8 @@ use anyhow::{Result, bail};
 const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
 guest-tools blktime DEVICE small|contiguous|scattered COUNT
-guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first]
+guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first|passed]
+guest-tools dmatest unbind
 guest-tools edu entries NUMBER|pages NUMBER|peer
 guest-tools faults GROUP ROOT INTERRUPTS
 guest-tools intx

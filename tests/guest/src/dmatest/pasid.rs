@@ -7,29 +7,17 @@ use anyhow::{Context, Result, bail};
 use super::driver::Command;
 use super::refusals::{Mode, Why};
 use super::setup::Setup;
-use crate::iommufd::{ObjectId, Purpose};
+use super::space::{IOVA, Space};
 use crate::memory::{Memory, PAGE, PAGE_BYTES};
 
 /// Bits of a PASID that dmatest and the unit support together.
 const BITS: u8 = 20;
-
-/// Where every space has its page.
-const IOVA: u64 = 0x4242_0000;
 
 /// A PASID whose neighbours are unused too, so that its table is not there.
 const NEVER_ATTACHED: u32 = 0x4000;
 
 /// That entry of the PASID directory is not present.
 const NO_DIRECTORY: Why = Why::Reason(0x51);
-
-/// A PASID's address space.
-struct Space {
-    pasid: u32,
-    ioas: ObjectId,
-    hwpt: ObjectId,
-    /// Offset of its page in the memory of all.
-    offset: usize,
-}
 
 /// Runs `dmatest pasid MODE`.
 pub fn run(mode: Mode) -> Result<String> {
@@ -50,30 +38,6 @@ pub fn run(mode: Mode) -> Result<String> {
     detach_and_attach(&mut setup, &memory, &spaces)?;
     unmap_one(&mut setup, &memory, &spaces)?;
     Ok(format!("{} PASIDs, {}", spaces.len(), setup.refusals))
-}
-
-impl Space {
-    fn attach(setup: &Setup, pasid: u32, memory: &Memory, offset: usize) -> Result<Self> {
-        let ioas = setup.iommufd.ioas()?;
-        let part = offset as u64..offset as u64 + PAGE_BYTES;
-        setup.iommufd.map_part(ioas, memory, part, IOVA, true)?;
-        let purpose = Purpose {
-            pasid: true,
-            ..Purpose::default()
-        };
-        let hwpt = setup.hwpt(ioas, &purpose)?;
-        setup.attach(Some(pasid), hwpt)?;
-        Ok(Self {
-            pasid,
-            ioas,
-            hwpt,
-            offset,
-        })
-    }
-
-    fn fill(&self, pattern: u64) -> Command {
-        Command::fill(IOVA, 4096, pattern).pasid(Some(self.pasid))
-    }
 }
 
 fn mark(space: &Space) -> u64 {

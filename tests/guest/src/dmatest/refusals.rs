@@ -123,22 +123,24 @@ impl Refusals {
             bail!("{command:x?} was to be refused at {address:#x}, but: {answer:x?}");
         }
         self.count += 1;
+        let read = command.only_reads();
+        let request = request(read, command.requested_pasid());
+        let page = address & !0xfff;
         if self.mode == Mode::Passed {
+            // The host's kernel logs it, and no more of them at a time than this one would.
+            println!("DMATEST refused {request} at {page:#x}");
+            self.logged();
             return Ok(());
         }
-        let read = command.only_reads();
-        let pasid = match command.requested_pasid() {
-            Some(pasid) => format!("PASID {pasid:#x}"),
-            None => "NO_PASID".to_owned(),
-        };
-        let line = format!(
-            "DMAR: [DMA {} {pasid}] Request device [{}] fault addr {:#x} [fault reason {:#04x}]",
-            if read { "Read" } else { "Write" },
-            self.device,
-            address & !0xfff,
-            self.mode.reason(why, read),
-        );
-        self.find(&line)
+        self.find(&self.line(&request, page, self.mode.reason(why, read)))
+    }
+
+    /// What the kernel logs of a fault of this device.
+    fn line(&self, request: &str, page: u64, reason: u8) -> String {
+        format!(
+            "DMAR: {request} Request device [{}] fault addr {page:#x} [fault reason {reason:#04x}]",
+            self.device
+        )
     }
 
     /// Waits until the kernel would log another fault: however it counts, there are never more than [`BURST`] in one interval.
@@ -189,6 +191,15 @@ impl Refusals {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error).context("reading the kernel's log"),
         }
+    }
+}
+
+/// A request as the kernel's log has it.
+fn request(read: bool, pasid: Option<u32>) -> String {
+    let access = if read { "Read" } else { "Write" };
+    match pasid {
+        Some(pasid) => format!("[DMA {access} PASID {pasid:#x}]"),
+        None => format!("[DMA {access} NO_PASID]"),
     }
 }
 
