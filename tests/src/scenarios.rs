@@ -37,6 +37,7 @@ mod lab_self;
 mod panic;
 mod pasid;
 mod pasid_life;
+mod pasid_payload;
 mod payload;
 mod poweroff;
 mod qemu_reference;
@@ -124,5 +125,6 @@ pub const ALL: &[&Scenario] = &[
     &pasid::NO_NESTING,
     &pasid::PRI,
     &pasid_life::UNBIND,
+    &pasid_payload::GLOBAL,
     &kill::SCENARIO,
 ];

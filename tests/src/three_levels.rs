@@ -9,6 +9,8 @@
 //! Kernels write to a console in the midst of what programs say there. So L3's kernel is silent until L3 has said everything, and
 //! what L3 and L2 said is said again at the end, when L2's kernel has nothing more to say: the account.
 
+pub mod payload;
+
 use std::fs;
 
 use anyhow::{Context, Result, bail};

@@ -53,6 +53,25 @@ pub fn failure(what: &str, details: &[(&str, u64)]) {
     out::text("\n");
 }
 
+/// Says that whoever watches may look into the machine now, and goes on when a key was pressed.
+pub fn hold(what: &str) {
+    out::text("HOLD: ");
+    out::text(what);
+    out::text("\n");
+    if !out::key() {
+        failure("no key was pressed", &[]);
+    }
+}
+
+/// Says how often something happened that the machine counts, too.
+pub fn count(what: &str, times: u64) {
+    out::text("COUNT: ");
+    out::text(what);
+    out::text(" ");
+    out::decimal(times);
+    out::text("\n");
+}
+
 /// The checks of one group.
 #[derive(Clone, Copy)]
 pub struct Checks {

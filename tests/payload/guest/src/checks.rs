@@ -11,6 +11,7 @@ mod interrupt_faults;
 mod intremap;
 mod ioapic;
 mod manycpu;
+mod passed;
 mod queue;
 mod queue_errors;
 mod register_invalidation;
@@ -120,6 +121,10 @@ const DEFAULT: &[Group] = &[
 const NAMED: &[Group] = &[
     group("manycpu", manycpu::run),
     group("hostile", hostile::run),
+    group("passed-rebind", passed::rebind::run),
+    group("passed-global", passed::global::run),
+    group("passed-domains", passed::domains::run),
+    group("passed-arrival", passed::arrival::run),
 ];
 
 /// The word that stands for all groups of scalable mode.

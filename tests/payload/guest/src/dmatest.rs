@@ -7,6 +7,7 @@ use crate::mem::{read32, read64, write32, write64};
 use crate::pci::Config;
 
 const CONTROL: u64 = 0x18;
+const STATUS: u64 = 0x1C;
 const TAIL: u64 = 0x24;
 const PAGE_TIMEOUT: u64 = 0x2C;
 pub const ATC_ENTRIES: u64 = 0x40;
@@ -16,6 +17,7 @@ pub const ATC_INVALIDATIONS: u64 = 0x4C;
 pub const PAGE_RESPONSES: u64 = 0x54;
 const RING: u64 = 0x1000;
 const BUFFER: u64 = 0x1_0000;
+const SLOTS: u32 = 64;
 
 /// CONTROL: device-TLB invalidations are never completed, or answered wrongly.
 pub const WITHHOLD: u32 = 1 << 0;
@@ -104,6 +106,8 @@ pub enum Operation {
     Load,
     /// Writes these 8 bytes.
     Store(u64),
+    /// Writes these 8 bytes over and over, so many bytes.
+    Fill(u64, u64),
     /// Writes these 4 bytes.
     Store4(u32),
     /// Adds to 8 bytes.
@@ -119,11 +123,28 @@ impl Operation {
         match self {
             Operation::Load => (1, 0, 8),
             Operation::Store(value) => (4, value, 8),
+            Operation::Fill(value, length) => (4, value, length),
             Operation::Store4(_) => (2, 0, 4),
             Operation::Add(value) => (6, value, 8),
             Operation::Touch => (8, 0, 1),
             Operation::TouchForWriting => (8 | 1 << 14, 0, 1),
         }
+    }
+}
+
+/// Commands that were started together.
+pub struct Batch {
+    device: Dmatest,
+    /// The first one's slot.
+    first: u32,
+    count: u32,
+}
+
+impl Batch {
+    /// Waits for each to end, in their order.
+    pub fn finish(self) -> impl Iterator<Item = Answer> {
+        let slots = (0..self.count).map(move |number| (self.first + number) % SLOTS);
+        slots.map(move |number| self.device.finish(self.device.slot(number)))
     }
 }
 
@@ -139,7 +160,11 @@ pub struct Dmatest {
 impl Dmatest {
     /// Finds the last such device, and enables all that it has.
     pub fn find(ecam: Option<u64>) -> Option<Dmatest> {
-        let config = Config::find_last(ecam, 0x1234, 0xD7A7)?;
+        Config::find_last(ecam, 0x1234, 0xD7A7).map(Dmatest::at)
+    }
+
+    /// The device with this configuration space, of which all is enabled.
+    pub fn at(config: Config) -> Dmatest {
         config.write(0x04u16, config.read(0x04u16) & 0xFFFF | 1 << 1 | 1 << 2);
         let device = Dmatest {
             config,
@@ -158,7 +183,7 @@ impl Dmatest {
             device.config.write(at + 12, 1);
             device.config.write(at + 4, 1);
         }
-        Some(device)
+        device
     }
 
     pub fn source(self) -> u16 {
@@ -206,7 +231,39 @@ impl Dmatest {
     /// Starts a command; its slot.
     pub fn start(self, via: Via, operation: Operation, address: u64) -> u64 {
         let tail = self.register(TAIL);
-        let slot = self.registers + RING + u64::from(tail) * 64;
+        let slot = self.put(tail, via, operation, address);
+        write32(self.registers + TAIL, (tail + 1) % SLOTS);
+        slot
+    }
+
+    /// Starts commands, 63 at most, all at once.
+    pub fn start_all(self, commands: impl Iterator<Item = (Via, Operation, u64)>) -> Batch {
+        let first = self.register(TAIL);
+        let mut next = first;
+        for (via, operation, address) in commands {
+            self.put(next, via, operation, address);
+            next = (next + 1) % SLOTS;
+        }
+        write32(self.registers + TAIL, next);
+        Batch {
+            device: self,
+            first,
+            count: next.wrapping_sub(first) % SLOTS,
+        }
+    }
+
+    /// Whether there are commands that have not ended.
+    pub fn is_busy(self) -> bool {
+        self.register(STATUS) & 1 != 0
+    }
+
+    fn slot(self, number: u32) -> u64 {
+        self.registers + RING + u64::from(number) * 64
+    }
+
+    /// Writes a command into slot `number`.
+    fn put(self, number: u32, via: Via, operation: Operation, address: u64) -> u64 {
+        let slot = self.slot(number);
         let (control, operand, length) = operation.words();
         let pasid = u64::from(via.pasid.unwrap_or(0));
         if let Operation::Store4(value) = operation {
@@ -216,7 +273,6 @@ impl Dmatest {
         write64(slot + 0x08, address);
         write64(slot + 0x10, operand);
         write64(slot + 0x20, length);
-        write32(self.registers + TAIL, (tail + 1) % 64);
         slot
     }
 

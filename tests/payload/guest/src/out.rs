@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Text on the first serial port, and the way out of the machine.
+//! Text on the first serial port and keys from there, and the way out of the machine.
 
-use crate::arch::{in8, out8, out32};
+use crate::arch::{self, in8, out8, out32};
 
 const COM1: u16 = 0x3F8;
 const LINE_STATUS: u16 = COM1 + 5;
 const TRANSMIT_EMPTY: u8 = 1 << 5;
+const DATA_READY: u8 = 1 << 0;
 const DEBUG_EXIT: u16 = 0xF4;
 
 /// 115200 baud, 8 data bits, no parity, FIFO on, no interrupts.
@@ -41,6 +42,17 @@ pub fn decimal(value: u64) {
         decimal(value / 10);
     }
     byte(b"0123456789"[(value % 10) as usize]);
+}
+
+/// Waits for a key, and takes it; false if none came.
+pub fn key() -> bool {
+    // Whoever presses it looks into the machine first, or brings a device.
+    let ready = || in8(LINE_STATUS) & DATA_READY != 0;
+    let pressed = (0..4).any(|_| arch::poll(arch::LONG, ready));
+    if pressed {
+        in8(COM1);
+    }
+    pressed
 }
 
 /// Ends the run: status 1 when `passed`, else 3 (the exit device turns v into v * 2 + 1).

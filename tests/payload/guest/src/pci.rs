@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! PCI configuration space of bus 0, by ECAM where MCFG names it, else by ports CF8 and CFC.
+//! PCI configuration space, by ECAM where MCFG names it, else by ports CF8 and CFC.
 
 use crate::arch::{in32, out32};
 use crate::mem;
@@ -24,12 +24,23 @@ impl Config {
 
     fn all(ecam: Option<u64>, vendor: u16, device: u16) -> impl Iterator<Item = Config> {
         let wanted = u32::from(device) << 16 | u32::from(vendor);
-        (0..32u16)
-            .map(move |slot| Config {
-                ecam,
-                source: slot << 3,
-            })
-            .filter(move |config| config.read(0u16) == wanted)
+        Config::root_bus(ecam).filter(move |config| config.read(0u16) == wanted)
+    }
+
+    /// The first function of every slot of bus 0, whether it is there or not.
+    pub fn root_bus(ecam: Option<u64>) -> impl Iterator<Item = Config> {
+        (0..32u16).map(move |slot| Config {
+            ecam,
+            source: slot << 3,
+        })
+    }
+
+    /// The function in the slot below a port whose bus is `bus`.
+    pub fn below(self, bus: u8) -> Config {
+        Config {
+            source: u16::from(bus) << 8,
+            ..self
+        }
     }
 
     /// The double word at `offset` (a multiple of 4). Without ECAM there are the first 256 bytes only.

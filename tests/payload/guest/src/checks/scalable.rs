@@ -4,7 +4,7 @@
 //! What the unit does not offer is skipped by name, so that the same checks run on units of different stages and widths.
 
 mod ats;
-mod bench;
+pub mod bench;
 mod descriptor_errors;
 mod descriptors;
 mod device_tlb;

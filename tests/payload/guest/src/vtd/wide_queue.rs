@@ -134,10 +134,19 @@ impl WideQueue {
 
     /// Runs what was pushed, with a wait behind it; whether the wait completed.
     pub fn flush(&mut self) -> bool {
+        self.flush_within(arch::SHORT)
+    }
+
+    /// As `flush`, where a host has to do something first, call by call.
+    pub fn flush_to_host(&mut self) -> bool {
+        self.flush_within(arch::LONG)
+    }
+
+    fn flush_within(&mut self, ticks: u64) -> bool {
         mem::write32(self.status, 0);
         self.push_wait(self.status, DONE);
         self.ring();
-        arch::poll(arch::SHORT, || mem::read32(self.status) == DONE)
+        arch::poll(ticks, || mem::read32(self.status) == DONE)
     }
 
     /// Runs one descriptor; whether it completed.

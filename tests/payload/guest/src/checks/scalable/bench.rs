@@ -20,7 +20,7 @@ pub const VIA: Via = Via::pasid(PASID);
 /// An address that every table reaches and no memory has.
 pub const IOVA: u64 = 0x12_3456_7000;
 /// What `Bench::load` says of a read that was not done, beside the device's status.
-const NOT_DONE: u64 = 0xBAD0_BAD0_0000_0000;
+pub const NOT_DONE: u64 = 0xBAD0_BAD0_0000_0000;
 
 pub struct Bench<'a> {
     pub machine: &'a Machine,
@@ -92,11 +92,7 @@ impl<'a> Bench<'a> {
 
     /// PWSNP where the unit has it.
     pub fn snoop(&self) -> u64 {
-        if self.unit.has_coherent_walks() {
-            PWSNP
-        } else {
-            0
-        }
+        snoop(self.unit)
     }
 
     /// Binds the PASID of the checks.
@@ -224,6 +220,11 @@ impl<'a> Bench<'a> {
 pub fn pasid_bits(machine: &Machine) -> u32 {
     let (bits, _) = arch::halves((machine.unit.ecap >> 35 & 0x1F) + 1);
     bits.min(machine.dmatest().pasid_bits())
+}
+
+/// PWSNP where the unit has it.
+pub fn snoop(unit: Unit) -> u64 {
+    if unit.has_coherent_walks() { PWSNP } else { 0 }
 }
 
 /// A page whose first word is `value`.

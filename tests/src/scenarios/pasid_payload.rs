@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+//! What Linux never does with PASIDs of a device that is passed through twice, done by the bare-metal payload in L3: what L2's
+//! kernel is asked to do about it is counted.
+
+mod global;
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::scenario::Scenario;
+use crate::three_levels::payload::{Hold, Outcome, PayloadInside};
+
+pub const GLOBAL: Scenario = global::SCENARIO;
+
+const LIMIT: Duration = Duration::from_secs(300);
+
+fn inside(words: &'static str) -> PayloadInside<'static> {
+    PayloadInside {
+        iommu: "mode=scalable",
+        arrives: false,
+        words,
+    }
+}
+
+/// Host calls from one hold to another, by what they are: all but the invalidations of nested tables.
+#[derive(Debug, PartialEq, Eq)]
+struct Calls {
+    attach: u64,
+    detach: u64,
+    create: u64,
+    destroy: u64,
+    map: u64,
+    unmap: u64,
+    /// How many of the attachments took the place of another one.
+    replaced: u64,
+}
+
+const NONE: Calls = Calls {
+    attach: 0,
+    detach: 0,
+    create: 0,
+    destroy: 0,
+    map: 0,
+    unmap: 0,
+    replaced: 0,
+};
+
+impl Calls {
+    fn between(before: &Hold, after: &Hold) -> Result<Self> {
+        let call = |name: &str| after.more(before, &format!("/calls/{name}"));
+        Ok(Self {
+            attach: call("attach")?,
+            detach: call("detach")?,
+            create: call("create")?,
+            destroy: call("destroy")?,
+            map: call("map")?,
+            unmap: call("unmap")? + call("cut")? + call("unmap_all")?,
+            replaced: after.more(before, "/replaced")?,
+        })
+    }
+}
+
+/// Fails unless the host was asked to do exactly this from hold to hold.
+fn expect(outcome: &Outcome, [before, after]: [&str; 2], expected: &Calls) -> Result<()> {
+    let calls = Calls::between(outcome.at(before)?, outcome.at(after)?)?;
+    println!("{before} to {after}: {calls:?}");
+    if calls != *expected {
+        bail!("from {before} to {after} the host was asked for {calls:?}, not for {expected:?}");
+    }
+    Ok(())
+}
+
+/// Fails unless L2's kernel had exactly these PASIDs bound.
+fn expect_bound(outcome: &Outcome, hold: &str, expected: &[u32]) -> Result<()> {
+    let bound = &outcome.at(hold)?.bound;
+    if bound != expected {
+        bail!("at {hold} L2's kernel had not {expected:?} bound, but {bound:?}");
+    }
+    Ok(())
+}
