@@ -126,5 +126,6 @@ pub const ALL: &[&Scenario] = &[
     &pasid::PRI,
     &pasid_life::UNBIND,
     &pasid_payload::GLOBAL,
+    &pasid_payload::DOMAINS,
     &kill::SCENARIO,
 ];
