@@ -125,6 +125,7 @@ pub const ALL: &[&Scenario] = &[
     &pasid::NO_NESTING,
     &pasid::PRI,
     &pasid_life::UNBIND,
+    &pasid_payload::REBIND,
     &pasid_payload::GLOBAL,
     &pasid_payload::DOMAINS,
     &kill::SCENARIO,

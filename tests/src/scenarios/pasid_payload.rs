@@ -4,6 +4,7 @@
 
 mod domains;
 mod global;
+mod rebind;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use anyhow::{Result, bail};
 use crate::scenario::Scenario;
 use crate::three_levels::payload::{Hold, Outcome, PayloadInside};
 
+pub const REBIND: Scenario = rebind::SCENARIO;
 pub const GLOBAL: Scenario = global::SCENARIO;
 pub const DOMAINS: Scenario = domains::SCENARIO;
 
