@@ -128,5 +128,6 @@ pub const ALL: &[&Scenario] = &[
     &pasid_payload::REBIND,
     &pasid_payload::GLOBAL,
     &pasid_payload::DOMAINS,
+    &pasid_payload::ARRIVAL,
     &kill::SCENARIO,
 ];

@@ -2,6 +2,7 @@
 //! What Linux never does with PASIDs of a device that is passed through twice, done by the bare-metal payload in L3: what L2's
 //! kernel is asked to do about it is counted.
 
+mod arrival;
 mod domains;
 mod global;
 mod rebind;
@@ -16,6 +17,7 @@ use crate::three_levels::payload::{Hold, Outcome, PayloadInside};
 pub const REBIND: Scenario = rebind::SCENARIO;
 pub const GLOBAL: Scenario = global::SCENARIO;
 pub const DOMAINS: Scenario = domains::SCENARIO;
+pub const ARRIVAL: Scenario = arrival::SCENARIO;
 
 const LIMIT: Duration = Duration::from_secs(300);
 
