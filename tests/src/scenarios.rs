@@ -38,6 +38,7 @@ mod panic;
 mod pasid;
 mod pasid_life;
 mod pasid_payload;
+mod pasid_refused;
 mod payload;
 mod poweroff;
 mod qemu_reference;
@@ -129,5 +130,6 @@ pub const ALL: &[&Scenario] = &[
     &pasid_payload::GLOBAL,
     &pasid_payload::DOMAINS,
     &pasid_payload::ARRIVAL,
+    &pasid_refused::SCENARIO,
     &kill::SCENARIO,
 ];

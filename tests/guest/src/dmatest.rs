@@ -11,8 +11,9 @@
 //! | dirty | dirty bitmaps |
 //! | pri | page requests and their answers |
 //! | unbind | PASIDs whose spaces are taken away |
+//! | blocked | PASIDs that the host cannot bind; MODE is how many bits the host has |
 //!
-//! The last is for devices that are passed through, and takes turns with the host.
+//! The last two are for devices that are passed through, and take turns with the host.
 //!
 //! MODE says what the kernel translates with: `legacy` mode, or in scalable mode its `second` or `first` stage (the default). Where
 //! the device is passed through to the machine it is `passed`, and only the device's account counts: the host's log is looked at by
@@ -21,6 +22,7 @@
 //! stands `DMATEST ok WHAT: …, N refused`.
 
 mod ats;
+mod blocked;
 mod dirty;
 pub mod driver;
 mod first_stage;
@@ -43,6 +45,7 @@ use refusals::Mode;
 /// Runs `dmatest ARGUMENTS…`.
 pub fn run(args: &[&str]) -> Result<()> {
     let (what, said) = match *args {
+        ["blocked", bits] => ("blocked", blocked::run(bits)),
         [what] => (what, with_mode(what, Mode::FirstStage)),
         [what, mode] => (what, with_mode(what, Mode::parse(mode)?)),
         _ => bail!("dmatest takes what to do, and perhaps a mode"),

@@ -24,6 +24,7 @@ host-tools function NVME EDU    proves the guest's view of both: configuration, 
 host-tools mirrored PID BDF CONSOLE LOG
                                 compares the host's tables with those that a guest printed, and its process' memory
 host-tools refuse REQUEST ERRNO FIRST LAST COMMAND...   runs a command for which some calls of an ioctl fail
+host-tools refuse by FILE REQUEST,... COMMAND...        the same, as long as lines REQUEST ERRNO of a file say so
 host-tools pasids BDF N         proves PASIDs on a host that nests with dmatest, N binds and unbinds among it
 host-tools type1 BDF            proves the type1 backend with edu
 host-tools type1-limit BDF N    proves that the type1 backend tells of the limit of N mappings";

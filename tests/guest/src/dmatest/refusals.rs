@@ -135,6 +135,23 @@ impl Refusals {
         self.find(&self.line(&request, page, self.mode.reason(why, read)))
     }
 
+    /// Waits until the kernel has logged a fault that no command is answered with: the IOMMU could not do for this PASID what
+    /// the kernel says.
+    pub fn unmet(&mut self, pasid: u32, address: u64, reason: u8) -> Result<()> {
+        let line = self.line(&request(true, Some(pasid)), address, reason);
+        self.find(&line)
+    }
+
+    /// Fails if the kernel has logged a fault that nobody has looked at.
+    pub fn expect_none(&mut self) -> Result<()> {
+        while let Some(record) = self.record()? {
+            if record.contains(FAULT) {
+                bail!("the kernel logged '{}'", record.trim());
+            }
+        }
+        Ok(())
+    }
+
     /// What the kernel logs of a fault of this device.
     fn line(&self, request: &str, page: u64, reason: u8) -> String {
         format!(
