@@ -345,17 +345,17 @@ impl Device {
         }
     }
 
-    /// Notes that it is not, so that it is told again. Returns whether the guest has to learn that.
-    pub(super) fn refuse(&mut self, pasid: Option<Pasid>) -> bool {
+    /// Notes that it is not, so that it is told again. Returns whether the guest has to learn that, if it can.
+    pub(super) fn refuse(&mut self, pasid: Option<Pasid>, can_learn: bool) -> bool {
         self.told(pasid).is_some_and(|told| {
             told.refused = true;
-            !std::mem::replace(&mut told.reported, true)
+            can_learn && !std::mem::replace(&mut told.reported, true)
         })
     }
 
-    /// Notes that the host's tables lack something. Returns whether the guest has to learn that.
-    pub(super) const fn lose(&mut self) -> bool {
-        !std::mem::replace(&mut self.unsynced, true)
+    /// Notes that the host's tables lack something. Returns whether the guest has to learn that, if it can.
+    pub(super) const fn lose(&mut self, can_learn: bool) -> bool {
+        can_learn && !std::mem::replace(&mut self.unsynced, true)
     }
 
     /// What was told.

@@ -157,14 +157,15 @@ impl Roster {
     /// Takes what is not in effect. Returns the faults for what the guest does not know yet.
     pub(crate) fn unmet(&mut self, unmet: &[Unmet], mode: Option<TableMode>) -> Vec<Fault> {
         let mut faults = Vec::new();
+        let can_learn = has_faults(mode);
         for unmet in unmet {
             let Some(device) = self.devices.get_mut(&unmet.device()) else {
                 continue;
             };
             let is_new = match *unmet {
-                Unmet::Attachment(_) => device.refuse(None),
-                Unmet::Binding(_, pasid) => device.refuse(Some(pasid)),
-                Unmet::Unsynced { .. } => device.lose(),
+                Unmet::Attachment(_) => device.refuse(None, can_learn),
+                Unmet::Binding(_, pasid) => device.refuse(Some(pasid), can_learn),
+                Unmet::Unsynced { .. } => device.lose(can_learn),
             };
             if is_new {
                 faults.extend(self.fault(unmet, mode));
@@ -185,7 +186,7 @@ impl Roster {
         let FollowEvent::Unbind { device, pasid } = *event else {
             return None;
         };
-        let is_new = self.devices.get_mut(&device)?.lose();
+        let is_new = self.devices.get_mut(&device)?.lose(has_faults(mode));
         is_new.then(|| self.fault(&Unmet::Binding(device, pasid), mode))?
     }
 
@@ -227,6 +228,11 @@ impl Roster {
             record: !device.is_silent(pasid),
         })
     }
+}
+
+/// Whether the guest learns anything by faults: there are none where nothing is translated, nor where everything is aborted.
+const fn has_faults(mode: Option<TableMode>) -> bool {
+    matches!(mode, Some(TableMode::Legacy | TableMode::Scalable))
 }
 
 /// The request that would fault.

@@ -238,6 +238,10 @@ fn failure_while_nothing_is_translated_is_no_fault() {
     bed.follow(D, DEVICE);
     assert_eq!(bed.faults(), []);
     assert_eq!(bed.bench.unit.counters().follow.refused, 1);
+    // The guest did not learn of it, so it learns of the next one.
+    bed.context(DEVICE, 0x3_0001, 0x502);
+    bed.enable();
+    assert_eq!(bed.faults(), [(0x3, 1)]);
 }
 
 /// What the host cannot do when a unit is restored is recorded where the guest can see it.
