@@ -6,6 +6,7 @@ use iommu::follow::{DeviceHandle, FollowedDevice, GuestTables, PasidBudget};
 use iommu::ids::{Pasid, Requester, SourceId};
 use iommu::memory::{PhysMem, Ram};
 use iommu::msi::{MsiMessage, MsiSink};
+use iommu::saved::SavedUnit;
 use iommu::translate::paging::Stages;
 use iommu::unit::{InterruptListener, Outputs, Unit};
 use std::sync::Arc;
@@ -19,19 +20,31 @@ use vm_memory::GuestAddress;
 pub const RAM: u64 = 0x400_0000;
 const QUEUE: u64 = 0x10_0000;
 const STATUS: u64 = 0x10_2000;
-const ROOT: u64 = 0x10_3000;
-const CONTEXTS: u64 = 0x10_4000;
+/// Root tables with one table of contexts each: two for scalable mode, the first of which is used from the beginning, and one for
+/// legacy mode.
+pub const ROOTS: [u64; 3] = [0x10_3000, 0x10_5000, 0x10_7000];
+pub const CONTEXTS: [u64; 3] = [0x10_4000, 0x10_6000, 0x10_8000];
 /// A directory of 2^14 entries: all PASIDs.
 pub const DIRECTORY: u64 = 0x20_0000;
+/// Another one.
+pub const OTHER_DIRECTORY: u64 = 0x24_0000;
 
 /// 00:02.0 and 00:03.0.
 pub const A: DeviceHandle = DeviceHandle(1);
 pub const B: DeviceHandle = DeviceHandle(2);
-const SOURCES: [(DeviceHandle, u64); 2] = [(A, 0x10), (B, 0x18)];
+pub const SOURCES: [(DeviceHandle, u64); 2] = [(A, 0x10), (B, 0x18)];
 
 /// PASID cache and IOTLB descriptors, low words.
 pub const PASID_CACHE_GLOBAL: u64 = 0x37;
 pub const CONTEXT_GLOBAL: u64 = 0x11;
+
+pub const fn context_domain(domain: u64) -> u64 {
+    0x21 | domain << 16
+}
+
+pub const fn context_device(source: u64) -> u64 {
+    0x31 | source << 32
+}
 
 pub const fn pasid_cache_domain(domain: u64) -> u64 {
     0x07 | domain << 16
@@ -39,6 +52,12 @@ pub const fn pasid_cache_domain(domain: u64) -> u64 {
 
 pub const fn pasid_cache_one(domain: u64, pasid: u64) -> u64 {
     0x17 | domain << 16 | pasid << 32
+}
+
+pub const IOTLB_GLOBAL: u64 = 0x12;
+
+pub const fn iotlb_domain(domain: u64) -> u64 {
+    0x22 | domain << 16
 }
 
 pub const fn pasid_iotlb_all(domain: u64, pasid: u64) -> u64 {
@@ -110,6 +129,7 @@ impl Guest {
                 ..LegacyOptions::default()
             },
             nesting: true,
+            abort_mode: true,
             pasid: Some(PasidBits::MAX),
             execute_requests: false,
             supervisor_requests: true,
@@ -143,9 +163,11 @@ impl Guest {
             mirror,
             free: 0,
         };
-        guest.set(ROOT, CONTEXTS | 1);
+        for (root, contexts) in ROOTS.into_iter().zip(CONTEXTS) {
+            guest.set(root, contexts | 1);
+        }
         for (_, source) in SOURCES {
-            let at = CONTEXTS + 32 * source;
+            let at = CONTEXTS[0] + 32 * source;
             // 2^(7 + 7) directory entries, PASIDs allowed, present.
             guest.set(at, DIRECTORY | 7 << 9 | 9);
         }
@@ -176,11 +198,11 @@ impl Guest {
     }
 
     /// The queue with descriptors of 256 bits, scalable mode, translation.
-    fn enable(&mut self) {
+    pub fn enable(&mut self) {
+        self.free = 0;
         self.w64(0x90, QUEUE | 0x801);
         self.w32(0x18, 0x0400_0000);
-        self.w64(0x20, ROOT | 0x400);
-        self.w32(0x18, 0x4400_0000);
+        self.latch(ROOTS[0] | 0x400, false);
         self.translate(true);
         assert_eq!(self.r32(0x1c) & 0x8400_0000, 0x8400_0000);
     }
@@ -190,8 +212,31 @@ impl Guest {
         self.w32(0x18, command);
     }
 
+    /// Sets the root pointer, the mode in bits 11:10, with translation on or off.
+    pub fn latch(&self, root: u64, on: bool) {
+        self.w64(0x20, root);
+        let command = if on { 0xc400_0000 } else { 0x4400_0000 };
+        self.w32(0x18, command);
+    }
+
+    /// A state to come back to.
+    pub fn save(&self) -> (SavedUnit, u64) {
+        (self.unit.save(), self.free)
+    }
+
+    /// Goes back to a state; memory stays as it is.
+    pub fn restore(&mut self, (saved, free): &(SavedUnit, u64)) {
+        self.unit.restore(saved).unwrap();
+        self.free = *free;
+    }
+
     /// Opens a device on the host and puts it on the bus.
     pub fn plug(&self, handle: DeviceHandle) {
+        self.plug_within(handle, 4096, 4096);
+    }
+
+    /// The same, with other budgets for its PASIDs and their tables.
+    pub fn plug_within(&self, handle: DeviceHandle, bindings: u32, tables: u32) {
         self.host.open(handle);
         let (_, source) = SOURCES
             .into_iter()
@@ -203,8 +248,8 @@ impl Guest {
                 requester: Arc::new(Requester::new(SourceId(u16::try_from(source).unwrap()))),
                 pasids: Some(PasidBudget {
                     bits: 20,
-                    bindings: 4096,
-                    tables: 4096,
+                    bindings,
+                    tables,
                 }),
             })
             .unwrap();
