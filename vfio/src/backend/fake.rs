@@ -389,13 +389,14 @@ impl State {
 
     /// A table that nothing is attached to yet needs a domain id.
     fn has_domain_id(&self, table: TableId, options: &FakeOptions) -> Result<(), HostError> {
+        let Some(most) = options.domain_ids else {
+            return Ok(());
+        };
         let used: BTreeSet<TableId> = self.endpoints.values().map(|at| at.table).collect();
-        match options.domain_ids {
-            Some(most) if !used.contains(&table) && used.len() >= most => {
-                Err(HostError::EntryLimit)
-            }
-            _ => Ok(()),
+        if !used.contains(&table) && used.len() >= most {
+            return Err(HostError::EntryLimit);
         }
+        Ok(())
     }
 
     /// Takes what the unit of a device cannot translate from what a table, or the one that it stands on, can hold.
