@@ -8,7 +8,7 @@ use crate::lab::{Job, Lab};
 use crate::session::in_l1;
 
 /// What a guest prints behind its tables, which then stay as they are for ten seconds.
-const SHOWN: &str = "TABLES end";
+pub const SHOWN: &str = "TABLES end";
 
 /// Waits until the guest of `job` has printed its tables, stops its machine, and compares; how many contiguous pieces with equal
 /// rights there are. The machine must log what it says of guest RAM: `--log vmm=debug`.
