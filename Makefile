@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 # Everything but the Rust toolchain is installed by the lab itself where it may (root on a Debian), or named.
 
-.PHONY: demo test bench lint fuzz
+.PHONY: demo test soak bench lint fuzz
 
 # All set-up, then a guest that uses a disk and a passed-through NVMe behind the unit; ends with "demo: pass".
 demo:
@@ -10,6 +10,11 @@ demo:
 # All set-up, every test of the workspace, every scenario; ends with "N passed, N failed, N skipped".
 test:
 	cargo lab test
+
+# Scenarios that do something at random, for ten times as long. Each prints its seed; LAB_SEED=N takes that one again.
+soak: export LAB_SOAK = 1
+soak:
+	cargo lab run pasid-churn pasid-churn-second-stage
 
 # Every benchmark of the workspace, as one table of figures and goals. A figure that misses its goal is shown and is no failure.
 bench:

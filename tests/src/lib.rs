@@ -34,6 +34,7 @@ pub mod runner;
 pub mod scenario;
 pub mod scenarios;
 pub mod session;
+pub mod soak;
 pub mod stock;
 pub mod strict_reads;
 pub mod suite;

@@ -13,6 +13,7 @@ use crate::logs;
 use crate::paths;
 use crate::scenario::{Scenario, Verdict};
 use crate::session::Session;
+use crate::soak;
 use crate::suite::Count;
 
 /// Runs `scenarios` and prints, for each, time and log directory, then the verdict.
@@ -84,7 +85,8 @@ fn run_one(session: &mut Session, scenario: &Scenario) -> Verdict {
 fn attempt(session: &mut Session, scenario: &Scenario, dir: &Path) -> Result<Verdict> {
     fs::create_dir_all(dir)?;
     let from = session.l1()?.mark(&format!("begin {}", scenario.name))?;
-    let deadline = Instant::now() + scenario.limit;
+    let limit = soak::limit(scenario.limit);
+    let deadline = Instant::now() + limit;
     let mut lab = Lab::new(session, scenario.name, dir.to_owned(), deadline);
     let result = (scenario.run)(&mut lab);
     let allowed = lab.host_allowed();
@@ -103,7 +105,7 @@ fn attempt(session: &mut Session, scenario: &Scenario, dir: &Path) -> Result<Ver
     if late {
         bail!(
             "time limit of {} s reached\n{}",
-            scenario.limit.as_secs(),
+            limit.as_secs(),
             reason(result)
         );
     }

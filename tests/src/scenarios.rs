@@ -36,9 +36,11 @@ mod lab_qemu_l2;
 mod lab_self;
 mod panic;
 mod pasid;
+mod pasid_churn;
 mod pasid_life;
 mod pasid_payload;
 mod pasid_refused;
+mod pasid_qemu_unit;
 mod payload;
 mod poweroff;
 mod qemu_reference;
@@ -131,5 +133,8 @@ pub const ALL: &[&Scenario] = &[
     &pasid_payload::DOMAINS,
     &pasid_payload::ARRIVAL,
     &pasid_refused::SCENARIO,
+    &pasid_qemu_unit::SCENARIO,
+    &pasid_churn::FIRST_STAGE,
+    &pasid_churn::SECOND_STAGE,
     &kill::SCENARIO,
 ];

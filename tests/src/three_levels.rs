@@ -35,6 +35,8 @@ pub struct ThreeLevels<'a> {
     pub iommu: &'a str,
     /// Its other options; every dmatest is `$bdf` here, one after the other.
     pub passed: &'a str,
+    /// What it logs, onto the same console.
+    pub log: &'a str,
     /// What starts the inner Remora, in L2; empty for the shell.
     pub under: &'a str,
     /// Words for L3's kernel.
@@ -101,7 +103,7 @@ touch /tmp/console
     status=0
     UNDER remora run --kernel /inner/kernel --initrd /inner/initrd --cmdline "console=ttyS0 quiet CMDLINE" \
         --memory 192M --iommu IOMMU $passed --api-socket /tmp/inner \
-        --result /tmp/result.json --log info </tmp/keys || status=$?
+        --result /tmp/result.json --log LOG </tmp/keys 2>&1 || status=$?
     echo $status >/tmp/status
 } | tee /tmp/console &
 TURNS
@@ -134,6 +136,7 @@ impl ThreeLevels<'_> {
         devices: &["--dmatest"],
         iommu: "mode=scalable",
         passed: FROM_THE_START,
+        log: "info",
         under: "",
         cmdline: "",
         script: "",
@@ -196,6 +199,7 @@ impl ThreeLevels<'_> {
         let turns: String = self.turns.iter().map(turn).collect();
         OUTER
             .replace("PASSED", self.passed)
+            .replace("LOG", self.log)
             .replace("UNDER", self.under)
             .replace("CMDLINE", self.cmdline)
             .replace("IOMMU", self.iommu)

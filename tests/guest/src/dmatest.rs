@@ -12,6 +12,7 @@
 //! | pri | page requests and their answers |
 //! | unbind | PASIDs whose spaces are taken away |
 //! | blocked | PASIDs that the host cannot bind; MODE is how many bits the host has |
+//! | churn ROUNDS SEED | many binds and unbinds of PASIDs from several processors |
 //!
 //! The last two are for devices that are passed through, and take turns with the host.
 //!
@@ -23,6 +24,7 @@
 
 mod ats;
 mod blocked;
+mod churn;
 mod dirty;
 pub mod driver;
 mod first_stage;
@@ -46,6 +48,7 @@ use refusals::Mode;
 pub fn run(args: &[&str]) -> Result<()> {
     let (what, said) = match *args {
         ["blocked", bits] => ("blocked", blocked::run(bits)),
+        [what @ "churn", rounds, seed] => (what, churn::run(rounds.parse()?, seed.parse()?)),
         [what] => (what, with_mode(what, Mode::FirstStage)),
         [what, mode] => (what, with_mode(what, Mode::parse(mode)?)),
         _ => bail!("dmatest takes what to do, and perhaps a mode"),

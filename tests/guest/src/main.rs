@@ -29,6 +29,7 @@ guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
 guest-tools blktime DEVICE small|contiguous|scattered COUNT
 guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first|passed]
 guest-tools dmatest unbind
+guest-tools dmatest churn ROUNDS SEED
 guest-tools edu entries NUMBER|pages NUMBER|peer
 guest-tools dmatest blocked BITS
 guest-tools faults GROUP ROOT INTERRUPTS

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Helper programs for L1: `host-tools NAME ARGUMENTS…`. Each prints lines that scenarios look for.
 
+mod bindings;
 mod check;
 mod edu;
 mod function;
@@ -18,6 +19,8 @@ use anyhow::{Result, bail};
 use vfio::sysfs::HostDevice;
 
 const USAGE: &str = "
+host-tools bindings PID BDF CONSOLE LOG
+                                compares the host's PASID entries with those that a guest printed
 host-tools refusal BDF          why a device cannot be passed through
 host-tools iommufd BDF          proves the iommufd backend with edu
 host-tools function NVME EDU    proves the guest's view of both: configuration, BARs, interrupts, resets
@@ -56,6 +59,9 @@ fn prove(words: &[&str]) -> Result<()> {
                 None => println!("can be passed through"),
             }
             Ok(())
+        }
+        ["bindings", process, address, console, log] => {
+            bindings::run(process, address.parse()?, console, log)
         }
         ["iommufd", address] => iommufd::run(address.parse()?),
         ["function", nvme, edu] => function::run(nvme.parse()?, edu.parse()?),

@@ -44,18 +44,23 @@ pub fn run(process: &str, device: PciAddress, console: &str, log: &str) -> Resul
     );
     println!("RUNS {}", runs(&guest.pages));
     same("the guest maps something", &wanted.is_empty(), &false)?;
-    same(
-        "pages missing on the host",
-        &difference(&wanted, &host.pages),
-        &None,
-    )?;
-    same(
-        "pages too many on the host",
-        &difference(&host.pages, &wanted),
-        &None,
-    )?;
+    compare("tables", &wanted, &host.pages)?;
     println!("MIRRORED ok {} pages", wanted.len());
     Ok(())
+}
+
+/// Fails unless the host has what is wanted, and nothing else.
+pub fn compare(what: &str, wanted: &Pages, host: &Pages) -> Result<()> {
+    same(
+        &format!("{what}: pages missing on the host"),
+        &difference(wanted, host),
+        &None,
+    )?;
+    same(
+        &format!("{what}: pages too many on the host"),
+        &difference(host, wanted),
+        &None,
+    )
 }
 
 /// How many contiguous pieces with equal rights there are.
@@ -79,14 +84,15 @@ fn difference(these: &Pages, those: &Pages) -> Option<(u64, (u64, bool, bool))> 
 }
 
 /// Another process' memory that is a guest's RAM.
-struct Memory {
+pub struct Memory {
     pages: File,
     /// Guest-physical address to bytes and address in the process.
     regions: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Memory {
-    fn new(process: &str, log: &str) -> Result<Self> {
+    /// That of `process`, whose log says where it has its regions.
+    pub fn new(process: &str, log: &str) -> Result<Self> {
         let path = format!("/proc/{process}/pagemap");
         let mut regions = BTreeMap::new();
         for line in log.lines().filter_map(|line| line.split_once(RAM)) {
@@ -106,7 +112,8 @@ impl Memory {
         })
     }
 
-    fn physical(&self, gpa: u64) -> Result<u64> {
+    /// Where this host has the page at `gpa`.
+    pub fn physical(&self, gpa: u64) -> Result<u64> {
         let region = self.regions.range(..=gpa).next_back();
         let found = region.filter(|(start, (bytes, _))| gpa - **start < *bytes);
         let (start, (_, address)) = found.with_context(|| format!("no RAM at {gpa:#x}"))?;

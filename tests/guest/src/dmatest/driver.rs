@@ -204,6 +204,15 @@ impl Dmatest {
         result.with_context(|| format!("{command:x?}"))
     }
 
+    /// Carries a command out, and fails unless its first access is refused.
+    pub fn blocked(&mut self, command: &Command) -> Result<()> {
+        let answer = self.run(command)?;
+        if (answer.status, answer.fault_address) != (BLOCKED, command.address) {
+            bail!("{command:x?} was to be refused, but: {answer:x?}");
+        }
+        Ok(())
+    }
+
     /// Waits for the command in `slot`, and fails unless all of its bytes were done; its result.
     pub fn finish(&self, slot: usize, bytes: u32) -> Result<u64> {
         let answer = self.wait(slot)?;
