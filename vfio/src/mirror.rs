@@ -36,6 +36,7 @@ mod device_memory;
 mod dump;
 mod histogram;
 mod host;
+mod leaves;
 mod nested;
 mod news;
 mod place;

@@ -202,6 +202,8 @@ impl<'a> Look<'a> {
             }
             at = slice.range.last().checked_add(1);
         }
+        let counts = walk.map(|walk| walk.counts());
+        self.domain.domain.leaves = counts.map_or(0, |counts| counts.leaves);
         let found = holes.map(|holes| holes.found).unwrap_or_default();
         self.domain.holes = Listed {
             total: found.len() as u64,

@@ -5,7 +5,7 @@ use super::content::{Content, Nesting, UnitId};
 use super::place::Member;
 use super::stats::{DeviceStats, Stats};
 use super::table::{HostTable, Refusal, Trouble};
-use super::{Mirror, State};
+use super::{Mirror, State, leaves};
 use crate::backend::{Endpoint, HostError, TableId};
 use iommu::address::Iova;
 use iommu::follow::{Attachment, GuestTables};
@@ -243,7 +243,7 @@ pub struct DomainReport {
     pub tags: Vec<Tag>,
     /// What should go through it.
     pub members: Vec<EndpointName>,
-    /// Guest pages, of whatever size, that the last walk of the whole domain found.
+    /// Guest pages, of whatever size, that its tables map now; none are counted of a domain that is blocked.
     pub leaves: u64,
     /// Runs that the host has.
     pub runs: u64,
@@ -286,11 +286,13 @@ pub struct EndpointReport {
 }
 
 impl Mirror {
-    /// All counters, by domain and device.
+    /// All counters, by domain and device. The guest's tables are walked, with no lock held.
     #[must_use]
     pub fn report(&self) -> Report {
         let state = self.state();
-        Report {
+        let tables = state.tables.values();
+        let surveys: Vec<_> = tables.map(|table| state.survey_all(table)).collect();
+        let mut report = Report {
             totals: state.host.stats.clone(),
             domains: state
                 .tables
@@ -298,7 +300,12 @@ impl Mirror {
                 .map(|table| state.domain(table))
                 .collect(),
             devices: state.endpoint_reports(),
+        };
+        drop(state);
+        for (domain, survey) in report.domains.iter_mut().zip(surveys) {
+            domain.leaves = survey.map_or(0, leaves::count);
         }
+        report
     }
 }
 
@@ -311,7 +318,7 @@ impl State {
             holds: table.content.into(),
             tags: self.tags_of(table.content),
             members: table.members.iter().copied().map(Into::into).collect(),
-            leaves: table.leaves,
+            leaves: 0,
             runs: table.ledger.len() as u64,
             bytes: table.ledger.bytes(),
             entry_limit: table.entry_limit,

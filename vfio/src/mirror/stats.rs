@@ -243,8 +243,6 @@ pub struct TableStatus {
     pub content: Content,
     /// What should go through it.
     pub members: Vec<Endpoint>,
-    /// Guest pages that the last walk of the whole domain found.
-    pub leaves: u64,
     /// Runs that the host has.
     pub runs: u64,
     /// Bytes that the host has.

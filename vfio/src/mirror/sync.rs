@@ -74,7 +74,6 @@ impl State {
             }
         });
         if update.whole {
-            table.leaves = walked.iter().map(|walked| walked.counts.leaves).sum();
             table.leads_nowhere = false;
         }
         if table.trouble.is_some() {

@@ -123,8 +123,6 @@ pub struct HostTable {
     pub trouble: Option<Trouble>,
     /// Grows when it is emptied or shall hold something else: what was planned for it before is void.
     pub generation: u64,
-    /// Guest pages that the last walk of everything found.
-    pub leaves: u64,
     /// Something that the guest maps leads to no memory, as far as walks since the last one of everything found.
     pub leads_nowhere: bool,
 }
@@ -150,7 +148,6 @@ impl HostTable {
             lacks: Lacks::default(),
             trouble: None,
             generation: 0,
-            leaves: 0,
             leads_nowhere: false,
         }
     }
@@ -179,7 +176,6 @@ impl HostTable {
             table: self.id,
             content: self.content,
             members: self.members.iter().copied().collect(),
-            leaves: self.leaves,
             runs: self.ledger.len() as u64,
             bytes: self.ledger.bytes(),
             unsynced: self.lacks.len(),
