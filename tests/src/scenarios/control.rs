@@ -117,7 +117,7 @@ fn look(lab: &mut Lab<'_>) -> Result<()> {
     if stats["machine"]["state"] != "running" || unit["translations"].as_u64() < Some(64) {
         bail!("the machine runs and its disk works, but stats say {stats}");
     }
-    ask(lab, "dump", "dump unit0")?.expect("translation  on")?;
+    ask(lab, "dump", "dump unit0")?.expect("  translation          on\n")?;
     Ok(())
 }
 
