@@ -260,6 +260,11 @@ impl Outcome {
         Ok(count)
     }
 
+    /// Faults that L2's kernel logged: those of the device, of which the inner Remora cannot know.
+    pub fn host_faults(&self) -> usize {
+        self.console.stdout.matches(FAULT).count()
+    }
+
     /// Faults that the inner guest was given.
     pub fn faults(&self) -> u64 {
         self.result["unit"]["faults"].as_u64().unwrap_or(u64::MAX)
