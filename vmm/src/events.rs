@@ -78,7 +78,7 @@ pub enum Event {
         /// Who wanted it.
         by: By,
     },
-    /// The guest did not let a device go.
+    /// The guest did not let a device go, or the host wants one back that cannot go while the guest runs.
     DeviceKept {
         /// Its name.
         id: String,

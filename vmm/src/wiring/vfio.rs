@@ -158,7 +158,12 @@ impl Passed {
         let unit = translation.unit().cloned();
         let services = Pasids::services(&side.host, device, unit.as_ref())?;
         let function = function::open(device, &side.host, &self.functions, machine, services)?;
-        self.wishes.watch(device.name(), &function);
+        let bus = device.config.bus.as_ref();
+        let ports = self.config.root_ports.iter();
+        let in_slot = ports
+            .filter(|port| port.hotplug)
+            .any(|port| Some(&port.id) == bus);
+        self.wishes.watch(device.name(), in_slot, &function);
         let way = (unit.as_ref(), function.requester());
         let pasids = self.pasids.add(&side.host, device.handle, &services, way)?;
         self.roster.add(
