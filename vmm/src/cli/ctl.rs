@@ -62,7 +62,7 @@ pub enum CtlCommand {
         /// Draw the address space of each guest domain beside what the host has, as an HTML page that needs no other file
         #[arg(long, value_name = "FILE", conflicts_with = "part")]
         html: Option<PathBuf>,
-        /// Say why an address is or is not mapped: device=N[,pasid=N],iova=ADDRESS, domain=N[,unit=N],iova=ADDRESS or
+        /// Say why an address is or is not mapped: device=DEVICE[,pasid=N],iova=ADDRESS, domain=N[,unit=N],iova=ADDRESS or
         /// table=N,iova=ADDRESS
         #[arg(long, value_name = "QUESTION", conflicts_with_all = ["part", "html"])]
         why: Option<String>,

@@ -11,14 +11,18 @@ use vfio::mirror::{Subject, UnitId};
 
 const OPTION: &str = "why";
 
-/// Whose requests, and the address: `device=N[,pasid=N],iova=ADDRESS`, `domain=N[,unit=N],iova=ADDRESS` or
-/// `table=N,iova=ADDRESS`.
+/// Whose requests, and the address: `device=DEVICE[,pasid=N],iova=ADDRESS`, `domain=N[,unit=N],iova=ADDRESS` or
+/// `table=N,iova=ADDRESS`. A device is a number, or a name that `known` knows.
 ///
 /// # Errors
 /// It is none of these.
-pub(super) fn parse(text: &str) -> Result<(Subject, Iova), Error> {
+pub(super) fn parse(
+    text: &str,
+    known: impl Fn(&str) -> Option<DeviceHandle>,
+) -> Result<(Subject, Iova), Error> {
     let mut parts = Parts::new(OPTION, text)?;
-    let device = parts.number("device", 0, u32::MAX)?;
+    let device = parts.value("device", "DEVICE")?;
+    let device = device.map(|name| handle(name, known)).transpose()?;
     let pasid = parts.number("pasid", 0, (1 << 20) - 1)?;
     let domain = parts.number("domain", 0, u16::MAX)?;
     let unit = parts.number("unit", 0, u32::MAX)?;
@@ -27,7 +31,7 @@ pub(super) fn parse(text: &str) -> Result<(Subject, Iova), Error> {
     parts.finish()?;
     let subject = match (device, domain, table) {
         (Some(device), None, None) if unit.is_none() => {
-            Subject::Device(DeviceHandle(device), pasid.and_then(Pasid::new))
+            Subject::Device(device, pasid.and_then(Pasid::new))
         }
         (None, Some(id), None) if pasid.is_none() => {
             Subject::Domain(UnitId(unit.unwrap_or(0)), DomainId(id))
@@ -36,7 +40,7 @@ pub(super) fn parse(text: &str) -> Result<(Subject, Iova), Error> {
             Subject::Table(TableId(table))
         }
         _ => {
-            let shapes = "device=N[,pasid=N], domain=N[,unit=N] or table=N";
+            let shapes = "device=DEVICE[,pasid=N], domain=N[,unit=N] or table=N";
             return Err(wrong(
                 OPTION,
                 format!("{text:?}: wanted one of {shapes}, and iova=ADDRESS"),
@@ -44,6 +48,16 @@ pub(super) fn parse(text: &str) -> Result<(Subject, Iova), Error> {
         }
     };
     Ok((subject, iova))
+}
+
+fn handle(name: &str, known: impl Fn(&str) -> Option<DeviceHandle>) -> Result<DeviceHandle, Error> {
+    let number = || name.parse().ok().map(DeviceHandle);
+    known(name).or_else(number).ok_or_else(|| {
+        wrong(
+            OPTION,
+            format!("device={name}: no passed-through device has this name"),
+        )
+    })
 }
 
 fn address(text: &str) -> Result<Iova, Error> {
@@ -59,6 +73,10 @@ fn address(text: &str) -> Result<Iova, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn known(name: &str) -> Option<DeviceHandle> {
+        (name == "disk").then_some(DeviceHandle(4))
+    }
 
     #[test]
     fn question_names_a_subject_and_an_address() {
@@ -84,9 +102,14 @@ mod tests {
                 0,
             ),
             ("table=3,iova=0x0", Subject::Table(TableId(3)), 0),
+            (
+                "device=disk,iova=0x0",
+                Subject::Device(DeviceHandle(4), None),
+                0,
+            ),
         ];
         for (text, subject, iova) in table {
-            assert_eq!(parse(text).unwrap(), (subject, Iova(iova)), "{text}");
+            assert_eq!(parse(text, known).unwrap(), (subject, Iova(iova)), "{text}");
         }
     }
 
@@ -95,14 +118,18 @@ mod tests {
         let table = [
             ("", "empty part"),
             ("device=1", "iova=ADDRESS is missing"),
-            ("iova=0x1", "wanted one of device=N"),
-            ("device=1,table=2,iova=0", "wanted one of device=N"),
-            ("domain=1,pasid=2,iova=0", "wanted one of device=N"),
+            (
+                "device=card,iova=0",
+                "no passed-through device has this name",
+            ),
+            ("iova=0x1", "wanted one of device=DEVICE"),
+            ("device=1,table=2,iova=0", "wanted one of device=DEVICE"),
+            ("domain=1,pasid=2,iova=0", "wanted one of device=DEVICE"),
             ("device=1,iova=x", "iova=x: wanted an address"),
             ("device=1,iova=0x0,page=2", "\"page\" is not known"),
         ];
         for (text, expected) in table {
-            let complaint = parse(text).unwrap_err().to_string();
+            let complaint = parse(text, known).unwrap_err().to_string();
             assert!(complaint.contains(expected), "{text:?}: {complaint}");
         }
     }

@@ -88,6 +88,15 @@ impl Roster {
         device.map_or_else(|| handle.to_string(), |device| device.address.to_string())
     }
 
+    /// The device that people know as `name`, or that the host has at that address.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<DeviceHandle> {
+        let devices = self.lock();
+        let mut devices = devices.iter();
+        let found = devices.find(|(_, d)| d.name == name || d.address.to_string() == name);
+        found.map(|(handle, _)| *handle)
+    }
+
     /// Whether some device is kept from sending.
     #[must_use]
     pub fn holds_some(&self) -> bool {
