@@ -75,17 +75,11 @@ impl Host {
         let mut asked = configs.iter().map(|config| config.backend);
         let asked = asked.find(|backend| *backend != VfioBackend::Auto);
         let type1 = || Self::Type1(Shared::new(Type1::new()));
-        let usable = Path::new("/dev/iommu").exists()
-            && devices.iter().all(|device| device.cdev().is_some());
-        match asked {
-            Some(VfioBackend::Type1) => return Ok(type1()),
-            None if !usable => {
-                tracing::info!(
-                    "devices go through VFIO containers: the host has no iommufd for them"
-                );
-                return Ok(type1());
-            }
-            _ => {}
+        let usable = || {
+            Path::new("/dev/iommu").exists() && devices.iter().all(|device| device.cdev().is_some())
+        };
+        if choose(asked, usable) == VfioBackend::Type1 {
+            return Ok(type1());
         }
         match Iommufd::new(ram, iommufd::Options::default()) {
             Ok(iommufd) => Ok(Self::Iommufd(Shared::new(iommufd))),
@@ -247,9 +241,39 @@ impl Host {
     }
 }
 
+/// The way that is taken when one is `asked` for, or none.
+fn choose(asked: Option<VfioBackend>, iommufd_usable: impl Fn() -> bool) -> VfioBackend {
+    match asked {
+        Some(asked) => asked,
+        None if iommufd_usable() => VfioBackend::Iommufd,
+        None => {
+            tracing::info!("devices go through VFIO containers: the host has no iommufd for them");
+            VfioBackend::Type1
+        }
+    }
+}
+
 fn is_missing(error: &vfio::error::Error) -> bool {
     let vfio::error::Error::Open { source, .. } = error else {
         return false;
     };
     source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(libc::ENODEV)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iommufd_is_chosen_where_it_is_usable_unless_another_way_is_asked_for() {
+        let (iommufd, type1) = (VfioBackend::Iommufd, VfioBackend::Type1);
+        for (asked, usable, chosen) in [
+            (None, true, iommufd),
+            (None, false, type1),
+            (Some(type1), true, type1),
+            (Some(iommufd), false, iommufd),
+        ] {
+            assert_eq!(choose(asked, || usable), chosen, "{asked:?} {usable}");
+        }
+    }
 }

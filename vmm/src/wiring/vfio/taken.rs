@@ -215,7 +215,9 @@ fn warn_of_reserved(device: &HostDevice) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wiring::testing;
     use ::iommu::address::{Iova, IovaRange};
+    use vfio::sysfs::Group;
 
     #[test]
     fn address_bits_are_those_that_the_last_range_fills() {
@@ -234,5 +236,41 @@ mod tests {
         // Not all of 39 bits.
         assert_eq!(bits(&[(0, 0x6f_ffff_ffff)]), 38);
         assert_eq!(bits(&[]), 0);
+    }
+
+    fn device(number: u8, group: u32) -> HostDevice {
+        HostDevice {
+            address: format!("0000:00:{number:02x}.0").parse().unwrap(),
+            path: std::path::PathBuf::default(),
+            vendor: 0x8086,
+            device: 0x10d3,
+            class: 0x02_0000,
+            driver: Some("vfio-pci".to_owned()),
+            unit: None,
+            group: Some(Group {
+                number: group,
+                others: Vec::new(),
+                reserved: Vec::new(),
+            }),
+        }
+    }
+
+    #[test]
+    fn second_device_of_a_group_is_refused_by_name_unless_there_is_no_unit() {
+        let config = testing::config(&[]);
+        let (first, second) = (device(3, 7), device(4, 7));
+        assert!(check_group(&config, &second, &[device(5, 8)]).is_ok());
+        let refused = check_group(&config, &second, &[device(5, 8), first.clone()]);
+        let text = refused.unwrap_err().to_string();
+        for part in [
+            "0000:00:04.0",
+            "0000:00:03.0",
+            "IOMMU group 7",
+            "--iommu off",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        let without = testing::config(&["--iommu", "off"]);
+        assert!(check_group(&without, &second, &[first]).is_ok());
     }
 }
