@@ -14,7 +14,7 @@ use crate::scenario::{Scenario, Verdict};
 
 pub const SCENARIO: Scenario = Scenario {
     name: "vfio-pasids",
-    about: "a guest's PASIDs on L2's real iommufd: first and second stage, 256 PASIDs, moves under DMA, churn, page requests",
+    about: "a guest's PASIDs on L2's real iommufd: either stage and both, 256 PASIDs, moves under DMA, churn, page requests",
     limit: Duration::from_secs(240),
     run,
 };

@@ -64,6 +64,11 @@ pub fn second(table: u64, domain: u64) -> [u64; 3] {
     [table | 0x89, domain, 0]
 }
 
+/// The first stage on the second.
+pub fn both(above: u64, below: u64, domain: u64) -> [u64; 3] {
+    [below | 0xc9, domain, above]
+}
+
 pub fn pass_through(domain: u64) -> [u64; 3] {
     [0x109, domain, 0]
 }
@@ -108,6 +113,7 @@ impl Guest {
             nesting: true,
             pasid: Some(PasidBits::MAX),
             execute_requests: false,
+            supervisor_requests: true,
             extended_accessed: true,
             device_tlb: true,
             page_requests: true,
@@ -213,6 +219,12 @@ impl Guest {
     pub fn map_second(&mut self, root: u64, iova: u64, gpa: Option<u64>) -> Result<()> {
         let at = self.leaf(root, iova, SECOND)?;
         self.set(at, gpa.map_or(0, |gpa| gpa | SECOND))
+    }
+
+    /// The same for reading only.
+    pub fn map_read_only(&mut self, root: u64, iova: u64, gpa: u64) -> Result<()> {
+        let at = self.leaf(root, iova, SECOND)?;
+        self.set(at, gpa | 1)
     }
 
     /// Writes the entry of a PASID, whose table is made if need be. Nothing is invalidated.
