@@ -125,6 +125,7 @@ pub const ALL: &[&Scenario] = &[
     &pasid::RID,
     &pasid::MANY,
     &pasid::SECOND_STAGE,
+    &pasid::TWO_STAGES,
     &pasid::NO_NESTING,
     &pasid::PRI,
     &pasid_life::UNBIND,

@@ -63,7 +63,7 @@ fn with_mode(what: &str, mode: Mode) -> Result<String> {
         "iommufd" => iommufd::run(mode),
         "pasid" => pasid::run(mode),
         "ats" => ats::run(mode),
-        "nested" => nested::run(),
+        "nested" => nested::run(mode),
         "dirty" => dirty::run(),
         "pri" => pri::run(mode),
         "unbind" => unbind::run(),

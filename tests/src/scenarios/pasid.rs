@@ -54,6 +54,20 @@ pub const NO_NESTING: Scenario = Scenario {
     },
 };
 
+pub const TWO_STAGES: Scenario = Scenario {
+    name: "pasid-two-stages",
+    about: "three levels: a program in L3 has first-stage tables over a parent of L3's iommufd, which L2's composes",
+    limit: LIMIT,
+    run: |lab| {
+        let outcome = run(lab, NESTS, "mode=scalable", "dmatest nested passed")?;
+        // An invalidation proves something only if there was an old translation to be used.
+        if outcome.said("nested")?.contains(" 0 old translations used") {
+            bail!("no translation was kept, so no invalidation was put to the test");
+        }
+        ended(&outcome, "nested", "both stages obeyed, ")
+    },
+};
+
 pub const PRI: Scenario = Scenario {
     name: "pasid-pri",
     about: "three levels: a page that dmatest in L1 asks for goes through L2's fault queue and is answered in L3",

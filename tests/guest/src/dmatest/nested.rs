@@ -45,15 +45,24 @@ struct Nested {
     stale: u32,
 }
 
-/// Runs `dmatest nested`.
-pub fn run() -> Result<String> {
-    let mut nested = Nested::new()?;
+/// A table that the kernel fills and that others stand on.
+const PARENT: Purpose = Purpose {
+    parent: true,
+    dirty: false,
+    pasid: true,
+    faults: None,
+};
+
+/// Runs `dmatest nested MODE`.
+pub fn run(mode: Mode) -> Result<String> {
+    let mut nested = Nested::new(mode)?;
     nested.pages_land_where_both_stages_say()?;
     nested.accessed_and_dirty_are_set()?;
     nested.what_either_stage_lacks_is_refused()?;
     nested.invalidation_takes_effect()?;
     nested.parent_changes_take_effect()?;
     nested.pasid_has_tables_of_its_own()?;
+    nested.tables_move_to_another_parent()?;
     Ok(format!(
         "both stages obeyed, {} old translations used before their invalidation, {}",
         nested.stale, nested.setup.refusals
@@ -61,18 +70,13 @@ pub fn run() -> Result<String> {
 }
 
 impl Nested {
-    fn new() -> Result<Self> {
-        let setup = Setup::new(Mode::FirstStage)?;
+    fn new(mode: Mode) -> Result<Self> {
+        let setup = Setup::new(mode)?;
         let data = Memory::new(PAGES * PAGE)?;
         let tables = Tables::new(16, TABLES)?;
         let ioas = setup.ioas_with(&data, DATA)?;
         setup.iommufd.map(ioas, tables.memory(), TABLES, true)?;
-        let purpose = Purpose {
-            parent: true,
-            pasid: true,
-            ..Purpose::default()
-        };
-        let parent = setup.hwpt(ioas, &purpose)?;
+        let parent = setup.hwpt(ioas, &PARENT)?;
         let read_only = setup.iommufd.map(ioas, &data, EXTRA, false);
         match read_only {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {}
@@ -253,6 +257,33 @@ impl Nested {
         self.setup.device.done(&fill(0x502))?;
         self.data.check_page(7 * PAGE, 0x502)?;
         self.data.check_page(6 * PAGE, 0x501)
+    }
+
+    /// The same tables, at the same place of a parent that has other memory for data.
+    fn tables_move_to_another_parent(&mut self) -> Result<()> {
+        let other = Memory::new(PAGES * PAGE)?;
+        let ioas = self.setup.ioas_with(&other, DATA)?;
+        let iommufd = &self.setup.iommufd;
+        iommufd.map(ioas, self.tables.memory(), TABLES, true)?;
+        let parent = self.setup.hwpt(ioas, &PARENT)?;
+        let hwpt = nested_hwpt(&self.setup, parent, &self.tables)?;
+        let iova = IOVA + PAGE_BYTES;
+        self.fill(iova, 0x600)?;
+        self.setup.attach(None, hwpt)?;
+        let before = std::mem::replace(&mut self.hwpt, hwpt);
+        let destroy = self.setup.iommufd.destroy(before);
+        destroy.context("destroying the nested HWPT before")?;
+        self.fill(iova, 0x601)?;
+        other.check_page(2 * PAGE, 0x601)?;
+        self.data.check_page(2 * PAGE, 0x600)?;
+
+        self.setup.iommufd.unmap(ioas, DATA, other.bytes())?;
+        let write = Command::fill(iova, 8, 1);
+        self.refused(&write, iova, SECOND_ABSENT)
+            .context("a page that was taken out of the other parent")?;
+        let fill = Command::fill(iova, 4096, 0x602).pasid(Some(PASID));
+        self.setup.device.done(&fill)?;
+        self.data.check_page(7 * PAGE, 0x602)
     }
 
     fn invalidate(&self, iova: u64, pages: u64, leaf: bool) -> Result<()> {
