@@ -41,6 +41,7 @@ mod pasid_life;
 mod pasid_payload;
 mod pasid_qemu_unit;
 mod pasid_refused;
+mod pasid_shared;
 mod payload;
 mod poweroff;
 mod qemu_reference;
@@ -137,5 +138,6 @@ pub const ALL: &[&Scenario] = &[
     &pasid_qemu_unit::SCENARIO,
     &pasid_churn::FIRST_STAGE,
     &pasid_churn::SECOND_STAGE,
+    &pasid_shared::SCENARIO,
     &kill::SCENARIO,
 ];

@@ -11,10 +11,11 @@
 //! | dirty | dirty bitmaps |
 //! | pri | page requests and their answers |
 //! | unbind | PASIDs whose spaces are taken away |
+//! | shared | one space for two devices |
 //! | blocked | PASIDs that the host cannot bind; MODE is how many bits the host has |
 //! | churn ROUNDS SEED | many binds and unbinds of PASIDs from several processors |
 //!
-//! The last two are for devices that are passed through, and take turns with the host.
+//! The last four are for devices that are passed through, and take turns with the host.
 //!
 //! MODE says what the kernel translates with: `legacy` mode, or in scalable mode its `second` or `first` stage (the default). Where
 //! the device is passed through to the machine it is `passed`, and only the device's account counts: the host's log is looked at by
@@ -34,6 +35,7 @@ mod pasid;
 mod pri;
 mod refusals;
 mod setup;
+mod shared;
 mod space;
 mod transfer;
 mod turns;
@@ -67,6 +69,7 @@ fn with_mode(what: &str, mode: Mode) -> Result<String> {
         "dirty" => dirty::run(),
         "pri" => pri::run(mode),
         "unbind" => unbind::run(),
+        "shared" => shared::run(),
         _ => bail!("dmatest knows no '{what}'"),
     }
 }

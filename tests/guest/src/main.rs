@@ -28,10 +28,10 @@ const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
 guest-tools blktime DEVICE small|contiguous|scattered COUNT
 guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first|passed]
-guest-tools dmatest unbind
+guest-tools dmatest unbind|shared
+guest-tools dmatest blocked BITS
 guest-tools dmatest churn ROUNDS SEED
 guest-tools edu entries NUMBER|pages NUMBER|peer
-guest-tools dmatest blocked BITS
 guest-tools faults GROUP ROOT INTERRUPTS
 guest-tools intx
 guest-tools kexec now|crash KERNEL INITRD CMDLINE
