@@ -43,10 +43,14 @@ echo "domain $(cat $device/iommu_group/type)"
 echo "vectors $(ls $device/msi_irqs | wc -l)"
 guest-tools blkcheck random /dev/nvme0n1 SIZE 21
 grep nvme /proc/interrupts
+level=$(cut -f1 /proc/sys/kernel/printk)
+# What the kernel says now would come in between.
+dmesg -n 1
 echo "TABLES begin"
 cat /sys/kernel/debug/iommu/intel/${device##*/}/domain_translation_struct
 echo "TABLES end"
 sleep 10
+dmesg -n $level
 "#;
 
 /// Passes the controller to a guest that does checked I/O behind this unit, compares data and tables, and gives the controller back;

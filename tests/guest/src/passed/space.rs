@@ -16,6 +16,8 @@ use crate::pci::Function;
 use crate::vfio;
 use crate::vfio::cdev::Cdev;
 
+/// How important a message has to be for the console, and more such numbers.
+const PRINTK: &str = "/proc/sys/kernel/printk";
 /// How long tables that were shown stay as they are.
 const SHOWN: Duration = Duration::from_secs(10);
 
@@ -142,11 +144,14 @@ impl Bound {
 }
 
 impl Bound {
-    /// Prints the tables, and leaves somebody outside a while to stop this machine and compare them.
+    /// Prints the tables, and leaves somebody outside a while to stop this machine and compare them. The kernel is silent
+    /// meanwhile: what it says would come in between.
     pub fn show(&self) -> Result<()> {
+        let levels = fs::read_to_string(PRINTK).context("reading how much the kernel says")?;
+        fs::write(PRINTK, "1").context("silencing the kernel")?;
         println!("TABLES begin\n{}TABLES end", self.tables()?);
         thread::sleep(SHOWN);
-        Ok(())
+        fs::write(PRINTK, levels.trim()).context("letting the kernel speak")
     }
 
     fn tables(&self) -> Result<String> {
