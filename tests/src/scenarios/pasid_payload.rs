@@ -53,16 +53,23 @@ const NONE: Calls = Calls {
 };
 
 impl Calls {
+    fn since_start(hold: &Hold) -> Result<Self> {
+        Self::counted(|name| hold.count(name))
+    }
+
     fn between(before: &Hold, after: &Hold) -> Result<Self> {
-        let call = |name: &str| after.more(before, &format!("/calls/{name}"));
+        Self::counted(|name| Ok(after.count(name)? - before.count(name)?))
+    }
+
+    fn counted(count: impl Fn(&str) -> Result<u64>) -> Result<Self> {
         Ok(Self {
-            attach: call("attach")?,
-            detach: call("detach")?,
-            create: call("create")?,
-            destroy: call("destroy")?,
-            map: call("map")?,
-            unmap: call("unmap")? + call("cut")? + call("unmap_all")?,
-            replaced: after.more(before, "/replaced")?,
+            attach: count("/calls/attach")?,
+            detach: count("/calls/detach")?,
+            create: count("/calls/create")?,
+            destroy: count("/calls/destroy")?,
+            map: count("/calls/map")?,
+            unmap: count("/calls/unmap")? + count("/calls/cut")? + count("/calls/unmap_all")?,
+            replaced: count("/replaced")?,
         })
     }
 }

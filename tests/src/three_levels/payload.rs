@@ -162,12 +162,10 @@ impl Outcome {
 }
 
 impl Hold {
-    /// How much more there is of what is called `name` than at `before`.
-    pub fn more(&self, before: &Hold, name: &str) -> Result<u64> {
-        let of = |hold: &Hold| hold.totals.pointer(name).and_then(Value::as_u64);
-        let difference = of(self).zip(of(before));
-        let difference = difference.and_then(|(now, before)| now.checked_sub(before));
-        difference.with_context(|| format!("no number at {name} in {}", self.totals))
+    /// What is counted at `name`, a JSON pointer.
+    pub fn count(&self, name: &str) -> Result<u64> {
+        let count = self.totals.pointer(name).and_then(Value::as_u64);
+        count.with_context(|| format!("no number at {name} in {}", self.totals))
     }
 }
 
