@@ -134,6 +134,7 @@ pub const ALL: &[&Scenario] = &[
     &pasid_payload::GLOBAL,
     &pasid_payload::DOMAINS,
     &pasid_payload::ARRIVAL,
+    &pasid_payload::REPLAY,
     &pasid_refused::SCENARIO,
     &pasid_qemu_unit::SCENARIO,
     &pasid_churn::FIRST_STAGE,

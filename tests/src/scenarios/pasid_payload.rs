@@ -6,6 +6,7 @@ mod arrival;
 mod domains;
 mod global;
 mod rebind;
+mod replay;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub const REBIND: Scenario = rebind::SCENARIO;
 pub const GLOBAL: Scenario = global::SCENARIO;
 pub const DOMAINS: Scenario = domains::SCENARIO;
 pub const ARRIVAL: Scenario = arrival::SCENARIO;
+pub const REPLAY: Scenario = replay::SCENARIO;
 
 const LIMIT: Duration = Duration::from_secs(300);
 

@@ -125,6 +125,7 @@ const NAMED: &[Group] = &[
     group("passed-global", passed::global::run),
     group("passed-domains", passed::domains::run),
     group("passed-arrival", passed::arrival::run),
+    group("passed-replay", passed::replay::run),
 ];
 
 /// The word that stands for all groups of scalable mode.

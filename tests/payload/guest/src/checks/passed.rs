@@ -8,5 +8,6 @@ pub mod arrival;
 pub mod domains;
 pub mod global;
 pub mod rebind;
+pub mod replay;
 mod slot;
 mod spaces;
