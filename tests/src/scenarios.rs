@@ -51,6 +51,7 @@ mod share;
 mod timeout;
 mod two_units;
 mod unplug;
+mod unplug_by_host;
 mod vfio_backends;
 mod vfio_domains;
 mod vfio_e1000e;
@@ -119,6 +120,7 @@ pub const ALL: &[&Scenario] = &[
     &hostile_tables::SCENARIO,
     &vfio_pasids::SCENARIO,
     &vfio_hotplug::REPLAY,
+    &unplug_by_host::SCENARIO,
     &vfio_edu_intx::SCENARIO,
     &vfio_e1000e::SCENARIO,
     &guest_reset::SCENARIO,
