@@ -153,12 +153,13 @@ impl ThreeLevels<'_> {
             .file("bin/guest-tools", &programs.guest_tools)
             .file("inner-script", &script);
         let inner = lab.initrd("inner", &inner)?;
-        let mut outer = Guest::script(&self.outer())
+        let script = self.outer();
+        let mut outer = Guest::script(&script)
             .file("bin/remora", &programs.remora)
             .file("inner/kernel", &kernel)
             .file("inner/initrd", &inner);
         // Unpacking tens of megabytes takes L2 seconds.
-        if !self.under.is_empty() {
+        if script.contains("host-tools ") {
             outer = outer.file("bin/host-tools", &programs.host_tools);
         }
         let outer = lab.initrd("outer", &outer)?;
