@@ -37,6 +37,7 @@ mod lab_self;
 mod panic;
 mod pasid;
 mod pasid_churn;
+mod pasid_direct;
 mod pasid_life;
 mod pasid_payload;
 mod pasid_qemu_unit;
@@ -131,6 +132,7 @@ pub const ALL: &[&Scenario] = &[
     &pasid::TWO_STAGES,
     &pasid::NO_NESTING,
     &pasid::PRI,
+    &pasid_direct::SCENARIO,
     &pasid_life::UNBIND,
     &pasid_payload::REBIND,
     &pasid_payload::GLOBAL,

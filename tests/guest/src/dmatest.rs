@@ -12,10 +12,11 @@
 //! | pri | page requests and their answers |
 //! | unbind | PASIDs whose spaces are taken away |
 //! | shared | one space for two devices |
+//! | direct | no driver, and a kernel that translates nothing |
 //! | blocked | PASIDs that the host cannot bind; MODE is how many bits the host has |
 //! | churn ROUNDS SEED | many binds and unbinds of PASIDs from several processors |
 //!
-//! The last four are for devices that are passed through, and take turns with the host.
+//! The last five are for devices that are passed through, and take turns with the host.
 //!
 //! MODE says what the kernel translates with: `legacy` mode, or in scalable mode its `second` or `first` stage (the default). Where
 //! the device is passed through to the machine it is `passed`, and only the device's account counts: the host's log is looked at by
@@ -26,6 +27,7 @@
 mod ats;
 mod blocked;
 mod churn;
+mod direct;
 mod dirty;
 pub mod driver;
 mod first_stage;
@@ -70,6 +72,7 @@ fn with_mode(what: &str, mode: Mode) -> Result<String> {
         "pri" => pri::run(mode),
         "unbind" => unbind::run(),
         "shared" => shared::run(),
+        "direct" => direct::run(),
         _ => bail!("dmatest knows no '{what}'"),
     }
 }
