@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::lab::Lab;
 use crate::scenario::{Scenario, Verdict};
 use crate::soak;
-use crate::three_levels::{Outcome, ThreeLevels, Turn};
+use crate::three_levels::{Outcome, ThreeLevels, Turn, passed_through};
 
 pub const FIRST_STAGE: Scenario = Scenario {
     name: "pasid-churn",
@@ -97,8 +97,7 @@ impl Counts {
             .with_context(|| format!("no turn at {place}"))?;
         let (pages, stats) = said.split_once('{').context("no JSON")?;
         let pages = pages.split_whitespace().nth(1).unwrap_or_default();
-        let stats: Value = serde_json::from_str(&format!("{{{stats}"))?;
-        let mirror = &stats["parts"]["passthrough"];
+        let mirror = passed_through(&format!("{{{stats}"))?;
         let calls = &mirror["totals"]["calls"];
         let number = |name: &str| {
             calls[name]

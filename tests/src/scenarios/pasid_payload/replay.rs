@@ -63,7 +63,12 @@ fn replay(lab: &mut Lab<'_>) -> Result<Verdict> {
         ("off-at-last", "on-at-last", &on, &ALL),
         ("on-at-last", "root", &root, &[0x10, 0x11, 0x50, 0x51, 0x91]),
         ("root", "context", &context, &ALL),
-        ("context", "directory", &directory, &[0x10, 0x11, 0x90, 0x91]),
+        (
+            "context",
+            "directory",
+            &directory,
+            &[0x10, 0x11, 0x90, 0x91],
+        ),
     ] {
         expect(&outcome, [from, to], calls)?;
         expect_bound(&outcome, to, bound)?;
