@@ -136,7 +136,7 @@ fn remora(
 fn qemu(lab: &mut Lab<'_>, name: &str, nvme: &str, initrd: &Path, unit: &str) -> Result<Ended> {
     let qemu = format!(
         "qemu-system-x86_64 -accel kvm -machine q35,kernel-irqchip=split -cpu host,-xsave -m 512M \
-         -nodefaults -display none -no-reboot -chardev file,id=console,path=/dev/stdout,append=on -serial chardev:console {unit} -device vfio-pci,host={nvme} \
+         -nodefaults -display none -no-reboot -serial stdio {unit} -device vfio-pci,host={nvme} \
          -kernel {} -initrd {} -append '{CMDLINE}'",
         in_l1(&lab.kernel().bzimage),
         in_l1(initrd),
