@@ -56,7 +56,7 @@ pub const NO_NESTING: Scenario = Scenario {
 
 pub const TWO_STAGES: Scenario = Scenario {
     name: "pasid-two-stages",
-    about: "three levels: a program in L3 has first-stage tables over a parent of L3's iommufd, which L2's composes",
+    about: "three levels: a program in L3 has first-stage tables over a parent of L3's iommufd, bound as both stages in L2's",
     limit: LIMIT,
     run: |lab| {
         let outcome = run(lab, NESTS, "mode=scalable", "dmatest nested passed")?;
