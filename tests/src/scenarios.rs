@@ -143,6 +143,8 @@ pub const ALL: &[&Scenario] = &[
     &pasid_qemu_unit::SCENARIO,
     &pasid_churn::FIRST_STAGE,
     &pasid_churn::SECOND_STAGE,
+    &pasid_life::RESET,
+    &pasid_life::HOTPLUG,
     &pasid_shared::SCENARIO,
     &kill::SCENARIO,
 ];

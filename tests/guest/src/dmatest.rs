@@ -15,8 +15,9 @@
 //! | direct | no driver, and a kernel that translates nothing |
 //! | blocked | PASIDs that the host cannot bind; MODE is how many bits the host has |
 //! | churn ROUNDS SEED | many binds and unbinds of PASIDs from several processors |
+//! | held | PASIDs that are bound when the machine is reset |
 //!
-//! The last five are for devices that are passed through, and take turns with the host.
+//! The last six are for devices that are passed through, and take turns with the host.
 //!
 //! MODE says what the kernel translates with: `legacy` mode, or in scalable mode its `second` or `first` stage (the default). Where
 //! the device is passed through to the machine it is `passed`, and only the device's account counts: the host's log is looked at by
@@ -31,6 +32,7 @@ mod direct;
 mod dirty;
 pub mod driver;
 mod first_stage;
+mod held;
 mod iommufd;
 mod nested;
 mod pasid;
@@ -73,6 +75,7 @@ fn with_mode(what: &str, mode: Mode) -> Result<String> {
         "unbind" => unbind::run(),
         "shared" => shared::run(),
         "direct" => direct::run(),
+        "held" => held::run(),
         _ => bail!("dmatest knows no '{what}'"),
     }
 }

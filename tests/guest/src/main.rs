@@ -28,7 +28,7 @@ const USAGE: &str = "
 guest-tools blkcheck write|verify|random|sum DEVICE MEBIBYTES [SEED]
 guest-tools blktime DEVICE small|contiguous|scattered COUNT
 guest-tools dmatest type1|iommufd|pasid|ats|nested|dirty|pri [legacy|second|first|passed]
-guest-tools dmatest unbind|shared|direct
+guest-tools dmatest unbind|shared|direct|held
 guest-tools dmatest blocked BITS
 guest-tools dmatest churn ROUNDS SEED
 guest-tools edu entries NUMBER|pages NUMBER|peer
