@@ -7,7 +7,7 @@
 //! something to either.
 //!
 //! Kernels write to a console in the midst of what programs say there. So L3's kernel is silent until L3 has said everything, and
-//! what L3 and L2 said is said again at the end, when L2's kernel has nothing more to say: the account.
+//! what L3 and L2 said is said again at the end, while L2's kernel is silent: the account.
 
 pub mod payload;
 
@@ -109,10 +109,16 @@ touch /tmp/console
 TURNS
 wait
 sleep 1
+# What L2's kernel has to say now comes after the account.
+lines=$(dmesg | wc -l)
+dmesg -n 1
 echo "outer: account"
 grep -E 'DMATEST|FAILED|guest: script' /tmp/console
 cat /tmp/said
 echo "outer: result $(tr -d '\n' </tmp/result.json)"
+dmesg | tail -n +$((lines + 1))
+sleep 1
+dmesg -n 5
 exit $(cat /tmp/status)
 "#;
 
