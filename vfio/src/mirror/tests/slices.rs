@@ -2,19 +2,25 @@
 //! Others have their turn while a large domain is walked or changed, and what they do then does no harm.
 
 use super::rig::*;
-use crate::backend::HostError;
 use crate::backend::fake::{Call, CallKind, FakeOptions, Injection};
+use crate::backend::{Endpoint, HostError};
 use crate::mirror::{Budget, Clock, Mirror, Options, Stats, UnitId};
 use iommu::address::Gpa;
-use iommu::follow::{Attachment, DeviceHandle, FollowEvent, Follower};
+use iommu::follow::{Attachment, DeviceHandle, Domain, FollowEvent, Follower};
+use iommu::ids::DomainId;
 use iommu::memory::{MemoryError, PhysMem};
 use iommu::testing::FakeMem;
+use iommu::translate::paging::Stages;
+use iommu::translate::rights::Rules;
+use iommu::walk::first_stage::FirstStage;
+use iommu::walk::second_stage::SecondStage;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use vm_memory::GuestAddress;
 
 const C: DeviceHandle = DeviceHandle(3);
 
@@ -223,6 +229,54 @@ fn device_that_joins_a_domain_which_is_walked_waits_until_all_of_it_is_there() {
         .iter()
         .position(|logged| matches!(logged.call, Call::Attach(..)));
     assert!(last(|call| matches!(call, Call::Map(..))) < first);
+    assert_eq!(scene.rig.mirror.stats().walks, 1);
+}
+
+#[test]
+fn first_stage_on_a_copy_that_is_filled_waits_until_all_of_it_is_there() {
+    let scene = Scene::new(FakeOptions::nesting());
+    let to = |table| {
+        let first = FirstStage {
+            table: GuestAddress(table),
+            levels: 4,
+            no_execute: false,
+            extended_accessed: false,
+        };
+        let second = SecondStage::plain(GuestAddress(scene.large), 4);
+        Attachment::Domain(Domain::new(
+            DomainId(1),
+            Stages::Nested(first, second),
+            Rules::default(),
+            false,
+            &scene.rig.capabilities,
+        ))
+    };
+    let (mirror, other) = (scene.rig.mirror.clone(), scene.other.clone());
+    let above = to(0x7000);
+    let (tell, joiner) = channel::<JoinHandle<_>>();
+    scene.hook.set(700, move || {
+        let join = move || other.apply(&[attachment(B, above)]).results;
+        tell.send(thread::spawn(join)).unwrap();
+        until_known(&mirror, B);
+    });
+    scene.rig.attach(A, to(0x6000));
+    assert_eq!(joiner.recv().unwrap().join().unwrap(), [Ok(())]);
+    let host = &scene.rig.host;
+    for device in [A, B] {
+        let endpoint = Endpoint {
+            device,
+            pasid: None,
+        };
+        let ground = host.ground(endpoint).unwrap();
+        let held = host.mappings(ground).unwrap();
+        assert_eq!(pages_of(&held), scene.expected());
+    }
+    let log = host.take_log();
+    let is_map = |call: &Call| matches!(call, Call::Map(..));
+    let last = log.iter().rposition(|logged| is_map(&logged.call));
+    let is_attach = |call: &Call| matches!(call, Call::Attach(..));
+    let first = log.iter().position(|logged| is_attach(&logged.call));
+    assert!(last < first);
     assert_eq!(scene.rig.mirror.stats().walks, 1);
 }
 
