@@ -3,7 +3,6 @@
 //! many pages were mapped there before is known to nobody.
 
 use super::State;
-use super::content::Content;
 use super::range_set::RangeSet;
 use super::table::HostTable;
 use super::walk::{SLICE, Survey};
@@ -12,9 +11,7 @@ use iommu::address::IovaRange;
 impl State {
     /// A walk of everything that `table` is a copy of; `None` where it is no copy, or its domain is blocked.
     pub fn survey_all(&self, table: &HostTable) -> Option<Survey> {
-        if !matches!(table.content, Content::Guest(_)) || table.trouble.is_some() {
-            return None;
-        }
+        table.content.copied().filter(|_| table.trouble.is_none())?;
         let mut all = RangeSet::default();
         all.extend([IovaRange::ALL]);
         let memory = self.memory.clone();
