@@ -91,7 +91,8 @@ fn run_with_device(lab: &mut Lab<'_>) -> Result<Verdict> {
     let disk = Disk {
         name: "nvme0n1",
         device: "device/device",
-        modules: &["nvme"],
+        // Built into the stock kernel.
+        modules: &[],
         option: ["--vfio", &address],
         host: "/dev/nvme0n1",
     };

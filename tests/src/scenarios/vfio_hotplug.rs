@@ -21,6 +21,9 @@ pub const REPLAY: Scenario = Scenario {
     run,
 };
 
+/// Below L1's own /tmp: where its shared folder is, no socket can be.
+const SOCKET: &str = "/tmp/hotplug-replay";
+
 /// The program, then the guest's own way of letting the device go.
 const SCRIPT: &str = r#"
 set -e
@@ -41,12 +44,12 @@ fn run(lab: &mut Lab<'_>) -> Result<Verdict> {
         .initrd(&initrd)
         .cmdline("console=ttyS0 initcall_blacklist=nvme_init")
         .args(&["--root-port", "id=p0,hotplug", "--dmatest"])
-        .args(&["--api-socket", "socket", "--result", "result.json"])
+        .args(&["--api-socket", SOCKET, "--result", "result.json"])
         .args(&["--log", "vmm=debug"]);
     let job = lab.start_remora("guest", &remora)?;
     lab.wait_for(&job, "MAPPED ")?;
     let program = in_l1(&lab.binaries().remora);
-    let ctl = |words: &str| format!("{program} ctl --api-socket socket {words}");
+    let ctl = |words: &str| format!("{program} ctl --api-socket {SOCKET} {words}");
     let add = ctl(&format!("add-device vfio={address},id=disk,bus=p0"));
     lab.sh("add", &add)?.expect_status(0)?;
     let runs = compare(lab, &job, &address)?;
