@@ -128,7 +128,10 @@ fn submit(machine: &Machine, free: &mut u64, descriptors: &[(u8, u8, u32)]) {
     machine.memory.accesses();
     machine.unit.write(0x88, &(*free << 5).to_le_bytes());
     let accesses = machine.memory.accesses();
-    assert!(accesses <= 16 * BATCH_BOUND, "{accesses} accesses of one batch");
+    assert!(
+        accesses <= 16 * BATCH_BOUND,
+        "{accesses} accesses of one batch"
+    );
 }
 
 fn translate(machine: &Machine, on: bool) {
@@ -144,8 +147,14 @@ fuzz_target!(|input: Input| {
     machine.unit.set_follower(follower).expect("the first one");
     let set = |gpa: u64, value: u64| machine.memory.set(gpa / 8, value);
     set(ROOT, CONTEXTS | 1);
-    set(CONTEXTS + 32 * SOURCE, DIRECTORY | u64::from(input.size & 7) << 9 | 9);
-    set(CONTEXTS + 32 * SOURCE + 8, u64::from(input.rid_pasid & 0xf_ffff));
+    set(
+        CONTEXTS + 32 * SOURCE,
+        DIRECTORY | u64::from(input.size & 7) << 9 | 9,
+    );
+    set(
+        CONTEXTS + 32 * SOURCE + 8,
+        u64::from(input.rid_pasid & 0xf_ffff),
+    );
     for (offset, value) in [(0x90, QUEUE | 0x800), (0x20, ROOT | 0x400)] {
         machine.unit.write(offset, &value.to_le_bytes());
     }
