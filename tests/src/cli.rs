@@ -186,8 +186,8 @@ fn test() -> Result<ExitCode> {
         }
     }
     let tests = suite::workspace_tests()?;
-    let verdicts = match Session::open() {
-        Ok(mut session) => runner::run(&mut session, scenarios::ALL),
+    let verdicts = match Session::open_side_by_side() {
+        Ok(sessions) => runner::run_side_by_side(sessions, scenarios::ALL),
         Err(error) => runner::without_lab(scenarios::ALL, &error),
     };
     let total = tests.plus(runner::count(&verdicts));

@@ -41,9 +41,9 @@ pub struct L1 {
 }
 
 impl L1 {
-    /// Boots L1 with its files in `dir`.
-    pub fn boot(kernel: &Kernel, binaries: &Binaries, dir: &Path) -> Result<Self> {
-        let mut qemu = prepare(kernel, binaries, dir, Mode::Served)?;
+    /// Boots L1 with its files in `dir`, on the processor of the `lane`th L1 of this process.
+    pub fn boot(kernel: &Kernel, binaries: &Binaries, dir: &Path, lane: usize) -> Result<Self> {
+        let mut qemu = prepare(kernel, binaries, dir, Mode::Served, lane)?;
         qemu.stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(dir.join("qemu.log"))?);
@@ -207,7 +207,7 @@ pub fn interactive(
     dir: &Path,
     size: (u16, u16),
 ) -> Result<()> {
-    let mut qemu = prepare(kernel, binaries, dir, Mode::Shell(size.0, size.1))?;
+    let mut qemu = prepare(kernel, binaries, dir, Mode::Shell(size.0, size.1), 0)?;
     let status = qemu
         .stdin(Stdio::inherit())
         .status()
@@ -218,8 +218,14 @@ pub fn interactive(
     Ok(())
 }
 
-fn prepare(kernel: &Kernel, binaries: &Binaries, dir: &Path, mode: Mode) -> Result<Command> {
+fn prepare(
+    kernel: &Kernel,
+    binaries: &Binaries,
+    dir: &Path,
+    mode: Mode,
+    lane: usize,
+) -> Result<Command> {
     fs::write(dir.join("l1.cpio"), images::l1(binaries)?)?;
     File::create(dir.join("nvme.img"))?.set_len(qemu::NVME_BYTES)?;
-    Ok(qemu::command(&kernel.bzimage, dir, mode))
+    Ok(qemu::command(&kernel.bzimage, dir, mode, lane))
 }

@@ -40,8 +40,9 @@ pub fn cache(name: &str) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// A new directory for this run's logs and scratch files; the oldest runs beyond the latest 20 are removed.
-pub fn new_run() -> Result<PathBuf> {
+/// A new directory for this run's logs and scratch files, in one of the L1s that it has at once, counted from 0; the oldest
+/// runs beyond the latest 20 are removed.
+pub fn new_run(lane: usize) -> Result<PathBuf> {
     let all = target().join("lab").join("runs");
     fs::create_dir_all(&all).with_context(|| format!("making {}", all.display()))?;
     let mut runs: Vec<PathBuf> = fs::read_dir(&all)?
@@ -56,7 +57,11 @@ pub fn new_run() -> Result<PathBuf> {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |age| age.as_secs());
-    let run = all.join(format!("{seconds}-{}", std::process::id()));
+    let number = std::process::id();
+    let run = all.join(match lane {
+        0 => format!("{seconds}-{number}"),
+        lane => format!("{seconds}-{number}-{lane}"),
+    });
     fs::create_dir(&run).with_context(|| format!("making {}", run.display()))?;
     Ok(run)
 }

@@ -30,19 +30,20 @@ const CPUS: &str = "1";
 /// interrupts without the lock under which its other threads do, by one instruction that is not locked. Where these threads run
 /// at the same time, an interrupt of L1 gets lost now and then (its timer, and everything stops until another one comes), or one
 /// that was meant for a guest comes back in L1.
-fn on_one_processor(program: &str) -> Command {
+fn on_one_processor(program: &str, lane: usize) -> Command {
     let mut command = process::bound("taskset");
-    command.args(["--cpu-list", &processor().to_string(), program]);
+    command.args(["--cpu-list", &processor(lane).to_string(), program]);
     command
 }
 
-/// One of the processors that this process may use. Labs that run side by side get different ones, as far as that goes.
-fn processor() -> usize {
+/// One of the processors that this process may use. Labs that run side by side get different ones, as far as that goes; the
+/// lanes of one do, if there are enough.
+fn processor(lane: usize) -> usize {
     let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
     let allowed: Vec<usize> = (0..CpuSet::MAX_CPU)
         .filter(|cpu| allowed.is_set(*cpu))
         .collect();
-    let turn = usize::try_from(std::process::id()).unwrap_or(0);
+    let turn = usize::try_from(std::process::id()).unwrap_or(0) + lane;
     allowed
         .get(turn % allowed.len().max(1))
         .copied()
@@ -81,9 +82,9 @@ fn add_memory(qemu: &mut Command) {
 }
 
 /// The command for an L1 whose files (initramfs, console log, disk, scratch share) are in `run`.
-pub fn command(bzimage: &Path, run: &Path, mode: Mode) -> Command {
+pub fn command(bzimage: &Path, run: &Path, mode: Mode, lane: usize) -> Command {
     let run = run.display();
-    let mut qemu = on_one_processor("qemu-system-x86_64");
+    let mut qemu = on_one_processor("qemu-system-x86_64", lane);
     qemu.args([
         "-accel",
         "tcg,thread=multi",

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! Runs scenarios one after another and says how each ended.
+//! Runs scenarios, in one L1 after one another or in several at once, and says how each ended.
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Error, Result, bail};
@@ -37,6 +39,34 @@ pub fn run(session: &mut Session, scenarios: &[&Scenario]) -> Vec<Verdict> {
         run_one(session, scenario)
     };
     scenarios.iter().map(run).collect()
+}
+
+/// As [`run`], in as many L1s at once as there are sessions: each takes the next scenario that nobody has begun. The verdicts are
+/// in no order.
+pub fn run_side_by_side(sessions: Vec<Session>, scenarios: &[&Scenario]) -> Vec<Verdict> {
+    let rest = Mutex::new(scenarios.iter());
+    let next = || rest.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let lane = |mut session: Session| {
+        let mut verdicts = Vec::new();
+        while let Some(scenario) = next() {
+            verdicts.extend(run(&mut session, &[scenario]));
+        }
+        verdicts
+    };
+    let mut verdicts: Vec<Verdict> = thread::scope(|scope| {
+        let lanes: Vec<_> = sessions
+            .into_iter()
+            .map(|session| scope.spawn(|| lane(session)))
+            .collect();
+        let ended = lanes.into_iter().filter_map(|lane| lane.join().ok());
+        ended.flatten().collect()
+    });
+    // Those of a lane that panicked.
+    verdicts.resize(
+        scenarios.len(),
+        Verdict::Fail("the lab panicked".to_owned()),
+    );
+    verdicts
 }
 
 /// The verdicts on `scenarios` where the lab cannot be set up, printed like any others.

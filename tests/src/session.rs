@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result};
 
@@ -11,6 +12,9 @@ use crate::binaries::{self, Binaries};
 use crate::kernel::{self, Kernel};
 use crate::l1::L1;
 use crate::{packages, paths};
+
+/// Bytes of memory that an L1 may come to need.
+const L1_MEMORY: u64 = 5 << 30;
 
 /// Everything that scenarios share.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct Session {
     pub kernel: Kernel,
     /// This run's directory, which L1 sees as `/scratch`.
     pub dir: PathBuf,
+    /// Which of the sessions of this process it is, counted from 0.
+    lane: usize,
     l1: Option<L1>,
 }
 
@@ -28,9 +34,24 @@ impl Session {
     /// Provides packages, kernel and programs.
     pub fn open() -> Result<Self> {
         packages::for_running()?;
-        let kernel = kernel::provide()?;
-        let binaries = binaries::build()?;
-        let dir = paths::new_run()?;
+        Self::new(0, binaries::build()?, kernel::provide()?)
+    }
+
+    /// As many sessions as this machine has processors and memory for: at least one.
+    pub fn open_side_by_side() -> Result<Vec<Self>> {
+        let first = Self::open()?;
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let most = usize::try_from(memory_available() / L1_MEMORY).unwrap_or(1);
+        let mut sessions = vec![first];
+        for lane in 1..processors.min(most) {
+            let (binaries, kernel) = (sessions[0].binaries.clone(), sessions[0].kernel.clone());
+            sessions.push(Self::new(lane, binaries, kernel)?);
+        }
+        Ok(sessions)
+    }
+
+    fn new(lane: usize, binaries: Binaries, kernel: Kernel) -> Result<Self> {
+        let dir = paths::new_run(lane)?;
         // Runs with the shell's own PATH in L1.
         let program = in_l1(binaries.remora.parent().unwrap_or(Path::new("/")));
         fs::write(dir.join("env"), format!("export PATH=$PATH:'{program}'\n"))?;
@@ -38,6 +59,7 @@ impl Session {
             binaries,
             kernel,
             dir,
+            lane,
             l1: None,
         })
     }
@@ -45,7 +67,12 @@ impl Session {
     /// The running L1, booted if there is none.
     pub fn l1(&mut self) -> Result<&mut L1> {
         if self.l1.is_none() {
-            self.l1 = Some(L1::boot(&self.kernel, &self.binaries, &self.dir)?);
+            self.l1 = Some(L1::boot(
+                &self.kernel,
+                &self.binaries,
+                &self.dir,
+                self.lane,
+            )?);
         }
         self.l1.as_mut().context("L1 was just booted")
     }
@@ -61,6 +88,16 @@ impl Session {
             ));
         }
     }
+}
+
+/// Bytes of memory that can be had without swapping; without end where the kernel does not say.
+fn memory_available() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib << 10)
 }
 
 /// The path at which L1 sees a file of this machine.
