@@ -5,7 +5,8 @@
 //! The host's kernel names a group of requests by a cookie and awaits one answer. The guest names it by PASID and group, so
 //! what is outstanding is remembered, for each device up to a limit, at which all of it is given up: a guest that never answers
 //! keeps its own device waiting, and nobody else. What the guest cannot see, because its queue overflows or its context
-//! forbids page requests, is answered at once. When a device or a PASID is detached the kernel answers what it asked; the guest's answer, if one comes, is lost.
+//! forbids page requests, is answered at once. When a device or a PASID is detached the kernel answers what it asked; the
+//! guest's answer, if one comes, is lost.
 //!
 //! One thread serves the queue. Lock rule: the lock is held over nothing but the list of what is outstanding; not over calls
 //! of the unit, which may answer before it returns.
