@@ -9,6 +9,7 @@ mod complaints;
 pub mod config;
 pub mod direct;
 pub mod function;
+pub mod guest;
 pub mod interrupts;
 mod intx;
 pub mod msix;

@@ -6,20 +6,16 @@
 //! under it.
 
 use super::complaints::Complaints;
-use super::config::{
-    ConfigError, HostFunction, Interrupts, Outcome, Place, Services, VirtualConfig,
-};
+use super::config::{Interrupts, Outcome, Place, Services};
 use super::direct::{Direct, MemorySlots};
+use super::guest::Guest;
 use super::interrupts::{HostInterrupts, InterruptRoutes};
 use super::intx::Intx;
-use super::msix;
 use super::port::{DeviceFile, Port};
-use super::regions::Part;
 use super::watch::{Notice, Watch};
 use crate::error::Error;
 use devices::irq::IrqLine;
 use devices::pci::config::{Command, offset};
-use devices::pci::msix::MsixTable;
 use devices::pci::{BarWindow, PciFunction};
 use iommu::address::Gpa;
 use iommu::ids::Requester;
@@ -35,46 +31,6 @@ pub struct Machine {
     pub routes: Arc<dyn InterruptRoutes>,
     /// Memory.
     pub slots: Arc<dyn MemorySlots>,
-}
-
-/// What the guest sees of a function, before it is on a bus.
-#[derive(Debug)]
-pub struct Guest {
-    config: VirtualConfig,
-    table: Option<MsixTable>,
-}
-
-impl Guest {
-    /// What a guest sees of `host` at `place`, without ATS, page requests and PASIDs.
-    ///
-    /// # Errors
-    /// The function cannot be shown.
-    pub fn new(host: &HostFunction<'_>, place: Place) -> Result<Self, ConfigError> {
-        Self::with_services(host, place, &Services::default())
-    }
-
-    /// What a guest sees of `host` at `place`, with `services`.
-    ///
-    /// # Errors
-    /// The function cannot be shown.
-    pub fn with_services(
-        host: &HostFunction<'_>,
-        place: Place,
-        services: &Services,
-    ) -> Result<Self, ConfigError> {
-        let config = VirtualConfig::with_services(host, place, services)?;
-        let table = config.msix().map(MsixTable::new);
-        Ok(Self { config, table })
-    }
-
-    /// The bytes of `bar` that must not be the guest's to touch directly.
-    #[must_use]
-    pub fn trapped(&self, bar: u8) -> Vec<Part> {
-        let table = self.table.as_ref();
-        table
-            .map(|table| msix::trapped(table.place(), bar))
-            .unwrap_or_default()
-    }
 }
 
 /// The function.

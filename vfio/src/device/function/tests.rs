@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! A function between a guest and a device that writes down what is done to it.
 
+use super::super::config::HostFunction;
+use super::super::regions::Part;
 use super::super::testing::{Machine as TestMachine, RecordingPort};
 use super::*;
 use rustix::fs::{MemfdFlags, memfd_create};
