@@ -99,8 +99,8 @@ fn run_scenarios(names: &[String], all: bool) -> Result<ExitCode> {
         });
         found.collect::<Result<_>>()?
     };
-    let mut session = Session::open()?;
-    let verdicts = runner::run(&mut session, &chosen);
+    let sessions = Session::open_side_by_side(chosen.len())?;
+    let verdicts = runner::run_side_by_side(sessions, &chosen);
     if let ([verdict], false) = (verdicts.as_slice(), all) {
         return Ok(ExitCode::from(verdict.status()));
     }
@@ -186,7 +186,7 @@ fn test() -> Result<ExitCode> {
         }
     }
     let tests = suite::workspace_tests()?;
-    let verdicts = match Session::open_side_by_side() {
+    let verdicts = match Session::open_side_by_side(scenarios::ALL.len()) {
         Ok(sessions) => runner::run_side_by_side(sessions, scenarios::ALL),
         Err(error) => runner::without_lab(scenarios::ALL, &error),
     };

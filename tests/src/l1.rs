@@ -26,6 +26,10 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// For what L1 answers at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
+/// How often L1 is nudged. QEMU's emulation of SVM loses an interrupt now and then; if that was the one of L1's timer, all of L1
+/// stands still until another one comes.
+const NUDGE: Duration = Duration::from_secs(2);
+
 /// How often a file that L1 writes is looked at.
 pub const POLL: Duration = Duration::from_millis(25);
 
@@ -38,6 +42,7 @@ pub struct L1 {
     ended: HashMap<String, i32>,
     dir: PathBuf,
     marks: u32,
+    nudged: Instant,
 }
 
 impl L1 {
@@ -65,6 +70,7 @@ impl L1 {
             ended: HashMap::new(),
             dir: dir.to_owned(),
             marks: 0,
+            nudged: Instant::now(),
         };
         l1.answer("ready", Instant::now() + BOOT_LIMIT)
             .context("booting L1")?;
@@ -87,6 +93,7 @@ impl L1 {
         while let Some(line) = self.receive(Duration::ZERO)? {
             self.note(&line);
         }
+        self.nudge()?;
         Ok(self.ended.get(id).copied())
     }
 
@@ -97,11 +104,20 @@ impl L1 {
                 return Ok(Some(*status));
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.receive(left)? {
+            match self.receive(left.min(NUDGE))? {
                 Some(line) => self.note(&line),
-                None => return Ok(None),
+                None if left.is_zero() => return Ok(None),
+                None => self.nudge()?,
             }
         }
+    }
+
+    /// Says something that L1 need not do anything about, if nothing was said for a while.
+    fn nudge(&mut self) -> Result<()> {
+        if self.nudged.elapsed() >= NUDGE {
+            self.say("nudge")?;
+        }
+        Ok(())
     }
 
     /// Sends a signal (by name) to every process of the job's group.
@@ -140,6 +156,7 @@ impl L1 {
     }
 
     fn say(&mut self, command: &str) -> Result<()> {
+        self.nudged = Instant::now();
         if writeln!(self.input, "{command}").is_err() {
             bail!(self.obituary()?);
         }

@@ -37,13 +37,13 @@ impl Session {
         Self::new(0, binaries::build()?, kernel::provide()?)
     }
 
-    /// As many sessions as this machine has processors and memory for: at least one.
-    pub fn open_side_by_side() -> Result<Vec<Self>> {
+    /// As many sessions as this machine has processors and memory for, up to `wanted`: at least one.
+    pub fn open_side_by_side(wanted: usize) -> Result<Vec<Self>> {
         let first = Self::open()?;
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let most = usize::try_from(memory_available() / L1_MEMORY).unwrap_or(1);
         let mut sessions = vec![first];
-        for lane in 1..processors.min(most) {
+        for lane in 1..processors.min(most).min(wanted) {
             let (binaries, kernel) = (sessions[0].binaries.clone(), sessions[0].kernel.clone());
             sessions.push(Self::new(lane, binaries, kernel)?);
         }

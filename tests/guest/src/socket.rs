@@ -27,15 +27,29 @@ fn connect(path: &str) -> Result<UnixStream> {
     UnixStream::connect(path).with_context(|| format!("connecting to {path}"))
 }
 
+/// Says the lines and shows the answers, also those of somebody who hung up before all was said.
 fn say(mut stream: UnixStream, lines: &[&str]) -> Result<()> {
-    for line in lines {
-        stream.write_all(format!("{line}\n").as_bytes())?;
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    if let Err(error) = stream.write_all(text.as_bytes())
+        && !hung_up(&error)
+    {
+        return Err(error).context("saying the lines");
     }
-    stream.shutdown(Shutdown::Write)?;
-    let mut answers = String::new();
-    stream.read_to_string(&mut answers)?;
-    print!("{answers}");
+    // Somebody who hung up takes no end either.
+    drop(stream.shutdown(Shutdown::Write));
+    let mut answers = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answers)
+        && !hung_up(&error)
+    {
+        return Err(error).context("reading the answers");
+    }
+    print!("{}", String::from_utf8_lossy(&answers));
     Ok(())
+}
+
+fn hung_up(error: &std::io::Error) -> bool {
+    let kinds = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    kinds.contains(&error.kind())
 }
 
 /// Says the line until nothing more is taken, and waits until the other end hangs up.

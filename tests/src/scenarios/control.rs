@@ -146,7 +146,7 @@ fn hold(lab: &mut Lab<'_>, vm: &Job) -> Result<()> {
     let last: u32 = last
         .parse()
         .with_context(|| format!("the last beat: {last:?}"))?;
-    lab.wait_for(vm, &format!("boot 1 beat {}\r", last + 5))
+    lab.wait_for(vm, &format!("boot 1 beat {}\n", last + 5))
 }
 
 /// Requests that are none, and what the answers say.
@@ -167,7 +167,7 @@ fn misbehave(lab: &mut Lab<'_>) -> Result<()> {
         .expect_status(0)?
         .expect(r#""id":7,"error":{"what":"understand the request","why":"unknown variant `halt`"#)?
         .expect("version 2 is not spoken here")?
-        .expect(r#"{"version":1,"id":8,"result":{"state":"running","changed":false}}"#)?;
+        .expect(r#"{"version":1,"id":8,"result":{"changed":false,"state":"running"}}"#)?;
     lab.sh(
         "no-json",
         &say(&["GET / HTTP/1.1", "", r#"{"command":"reset"}"#]),
