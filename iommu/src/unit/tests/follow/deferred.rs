@@ -284,7 +284,8 @@ fn deferring_loses_no_status_of_several_submitters() {
             .collect();
         while !submitters.iter().all(|submitter| submitter.is_finished()) {
             if let Ok(work) = deferred.try_recv() {
-                assert_eq!(unit.shell().drainers.deferral, Deferral::Taken);
+                // Offered, or already taken: who offered it may not have come back from that yet.
+                assert_ne!(unit.shell().drainers.deferral, Deferral::None);
                 work.run();
             }
             thread::yield_now();
