@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-//! The bare-metal payload in L3, which does what Linux never does. Whenever it says `HOLD: NAME`, L2 notes what the inner Remora
+//! The bare-metal payload in L3, which does what Linux never does. Whenever it says `HOLD: NAME.`, L2 notes what the inner Remora
 //! has asked of L2's kernel so far, and which PASIDs that kernel has bound; then it presses a key, and the payload goes on.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use payload::Verdict as Checks;
 use serde_json::Value;
 
-use super::{FAULT, result_of};
+use super::{FAULT, FROM_THE_START, ThreeLevels, result_of};
 use crate::evidence::guest_did_well;
 use crate::images::Guest;
 use crate::lab::{Ended, Lab};
@@ -19,7 +19,7 @@ use crate::remora::Remora;
 pub struct PayloadInside<'a> {
     /// `--iommu` of the inner Remora.
     pub iommu: &'a str,
-    /// Whether dmatest comes when the payload says `HOLD: arrive`, and is not there before.
+    /// Whether dmatest comes when the payload says `HOLD: arrive.`, and is not there before.
     pub arrives: bool,
     /// The payload's command line.
     pub words: &'a str,
@@ -64,12 +64,12 @@ exec 3<>/tmp/keys
 ) &
 seen=0
 while [ ! -e /tmp/status ]; do
-    if [ $(grep -c '^HOLD: ' /tmp/console) -le $seen ]; then
+    if [ $(grep -c '^HOLD: .*\.' /tmp/console) -le $seen ]; then
         sleep 0.1
         continue
     fi
     seen=$((seen + 1))
-    name=$(sed -n 's/^HOLD: \([a-z0-9-]*\).*/\1/p' /tmp/console | sed -n ${seen}p)
+    name=$(sed -n 's/^HOLD: \([a-z0-9-]*\)\..*/\1/p' /tmp/console | sed -n ${seen}p)
     echo "noting $name"
     if [ $name = arrive ]; then
         remora ctl --api-socket /tmp/socket add-device vfio=$bdf,id=late,bus=p0
@@ -93,7 +93,7 @@ impl PayloadInside<'_> {
         let image = payload::build()?;
         let device = match self.arrives {
             true => "--root-port id=p0,hotplug",
-            false => "--vfio $bdf",
+            false => FROM_THE_START,
         };
         let script = OUTER
             .replace("WORDS", self.words)
@@ -103,10 +103,10 @@ impl PayloadInside<'_> {
             .file("bin/remora", &programs.remora)
             .file("inner/payload", &image);
         let outer = lab.initrd("outer", &outer)?;
-        let host = "mode=scalable,stages=both,nesting=on,pasid-bits=20";
         let remora = Remora::boot(&lab.kernel().bzimage)
             .initrd(&outer)
-            .args(&["--memory", "512M", "--dmatest", "--iommu", host])
+            .args(&["--memory", "512M", "--dmatest"])
+            .args(&["--iommu", ThreeLevels::NESTING.host])
             .args(&["--result", "result.json"])
             .allow("DMAR: DRHD: handling fault status reg ")
             .allow(FAULT);

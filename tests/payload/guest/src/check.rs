@@ -57,7 +57,8 @@ pub fn failure(what: &str, details: &[(&str, u64)]) {
 pub fn hold(what: &str) {
     out::text("HOLD: ");
     out::text(what);
-    out::text("\n");
+    // So whoever reads along knows that the name is whole.
+    out::text(".\n");
     if !out::key() {
         failure("no key was pressed", &[]);
     }

@@ -2,7 +2,7 @@
 //! `dmatest` as a device of the host that is passed through: what the guest binds to its PASIDs is bound by the host, in a unit
 //! that this guest never sees. So nothing is recorded here of requests that are blocked there; the device's answer tells.
 //!
-//! At each line `HOLD: NAME` whoever watches looks at what the host was asked to do, and presses a key.
+//! At each line `HOLD: NAME.` whoever watches looks at what the host was asked to do, and presses a key.
 
 pub mod arrival;
 pub mod domains;
