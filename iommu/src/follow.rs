@@ -340,7 +340,7 @@ pub struct FollowedStatus {
     pub without_pasid: Option<ToldStatus>,
     /// Requests with each PASID that is bound or refused, in ascending order.
     pub pasids: Vec<(Pasid, ToldStatus)>,
-    /// The host's tables lack something, and the guest knows.
+    /// The host's tables lack something.
     pub unsynced: bool,
 }
 

@@ -103,8 +103,10 @@ pub(super) struct Device {
     bound: HashMap<Pasid, Told>,
     /// How many of all these go through tables with a tag.
     tags: HashMap<DomainId, u32>,
-    /// The guest knows that the host's tables lack something.
+    /// The host's tables lack something.
     unsynced: bool,
+    /// The guest knows that.
+    unsynced_reported: bool,
     /// The guest knows that a PASID is beyond a budget.
     beyond: bool,
 }
@@ -119,6 +121,7 @@ impl Device {
             bound: HashMap::new(),
             tags: HashMap::new(),
             unsynced: false,
+            unsynced_reported: false,
             beyond: false,
         }
     }
@@ -355,7 +358,8 @@ impl Device {
 
     /// Notes that the host's tables lack something. Returns whether the guest has to learn that, if it can.
     pub(super) const fn lose(&mut self, can_learn: bool) -> bool {
-        can_learn && !std::mem::replace(&mut self.unsynced, true)
+        self.unsynced = true;
+        can_learn && !std::mem::replace(&mut self.unsynced_reported, true)
     }
 
     /// What was told.
@@ -375,6 +379,7 @@ impl Device {
     /// Notes that everything is in effect.
     pub(super) fn accept_all(&mut self) {
         self.unsynced = false;
+        self.unsynced_reported = false;
         for told in self.own.iter_mut().chain(self.bound.values_mut()) {
             *told = Told::new(told.seen, None);
         }

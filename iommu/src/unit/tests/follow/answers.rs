@@ -244,6 +244,35 @@ fn failure_while_nothing_is_translated_is_no_fault() {
     assert_eq!(bed.faults(), [(0x3, 1)]);
 }
 
+/// What guest RAM lacks is told to whoever starts the machine, though there is no guest yet to learn of it.
+#[test]
+fn lack_while_nothing_is_translated_is_in_the_status_and_no_fault() {
+    let bed = Bed::legacy();
+    let lacks_page = |event: &FollowEvent| match event {
+        FollowEvent::Attach { device, .. } => Some(Unmet::Unsynced {
+            device: *device,
+            pasid: None,
+            first: Iova(0x5123),
+        }),
+        _ => None,
+    };
+    bed.judge(lacks_page);
+    bed.follow(D, DEVICE);
+    assert!(bed.bench.unit.followed()[0].unsynced);
+    assert_eq!(bed.faults(), []);
+    bed.context(DEVICE, 0x3_0001, 0x502);
+    bed.enable();
+    assert_eq!(
+        bed.faults(),
+        [(0x7, 1)],
+        "the guest did not learn of it yet"
+    );
+    bed.judge(|_| None);
+    bed.notes.resynced.lock().unwrap().push(D);
+    bed.submit(&[(0x0005_00f2, 0x6000)]);
+    assert!(!bed.bench.unit.followed()[0].unsynced);
+}
+
 /// What the host cannot do when a unit is restored is recorded where the guest can see it.
 #[test]
 fn attachment_that_is_refused_during_a_restore_faults_in_the_restored_state() {
