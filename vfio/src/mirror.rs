@@ -128,6 +128,8 @@ struct State {
     dirty: BTreeMap<Content, RangeSet>,
     /// Contents that somebody works on without the lock.
     busy: BTreeSet<Content>,
+    /// Threads that wait for one of them.
+    waiting: u32,
     /// Contents that the batch which has the lock is to see to.
     asked: BTreeSet<Content>,
     /// Endpoints to be placed.
@@ -165,6 +167,7 @@ impl Mirror {
             contents: BTreeMap::new(),
             dirty: BTreeMap::new(),
             busy: BTreeSet::new(),
+            waiting: 0,
             asked: BTreeSet::new(),
             touched: BTreeSet::new(),
             restless: BTreeSet::new(),

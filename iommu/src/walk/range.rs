@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! The walk of a range: every page that tables map in it, as runs of pages that follow each other.
 //!
-//! Each table is read whole and once, 4 KiB at a time; a table that is not there is skipped with all that it could have
+//! What the range needs of a table is read at once, 4 KiB at most; a table that is not there is skipped with all that it could have
 //! mapped, so that the work grows with the tables that are there and never with the range. Rights stack down the levels.
 //! What no request could use is left out and counted by its reason; nothing in memory is changed, so no accessed bit is set.
 //!
@@ -81,7 +81,7 @@ pub struct Skips {
 /// What a walk has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WalkCounts {
-    /// Tables read, 4 KiB each. One that is read again in a later slice, or by another way, counts again.
+    /// Tables read, as far as the range needs them. One that is read again in a later slice, or by another way, counts again.
     pub tables: u64,
     /// Pages found, of whatever size.
     pub leaves: u64,
@@ -128,7 +128,7 @@ pub struct RangeWalk {
     open: Option<Run>,
     counts: WalkCounts,
     /// Room for one table of each level.
-    pool: Vec<Box<Table>>,
+    pool: Vec<Table>,
 }
 
 impl RangeWalk {

@@ -65,7 +65,9 @@ impl Mirror {
     fn sync<'a>(&'a self, mut state: Held<'a>, content: Content) -> Held<'a> {
         while state.busy.contains(&content) {
             let idle = &self.shared.idle;
+            state.waiting += 1;
             state = idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         let Some((survey, updates)) = state.survey(content) else {
             return state;
@@ -81,7 +83,9 @@ impl Mirror {
             Err(OverBudget) => state.over_budget(content),
         }
         state.busy.remove(&content);
-        self.shared.idle.notify_all();
+        if state.waiting != 0 {
+            self.shared.idle.notify_all();
+        }
         state
     }
 

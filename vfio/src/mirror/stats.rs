@@ -101,7 +101,7 @@ pub struct Stats {
     pub events: u64,
     /// Walks of guest tables: one for each domain and contiguous range.
     pub walks: u64,
-    /// Guest tables read, 4 KiB each.
+    /// Guest tables read, as far as the ranges needed them.
     pub tables: u64,
     /// Guest pages found, of whatever size.
     pub leaves: u64,

@@ -10,13 +10,29 @@ use crate::request::Perms;
 use crate::translate::INTERRUPT_RANGE;
 use crate::translate::rights::is_in_interrupt_range;
 use crate::walk::{LEVEL_BITS, PageRights, shift_of};
+use std::ops::RangeInclusive;
 use vm_memory::GuestAddress;
 
 /// Entries of a table.
 const ENTRIES: usize = 1 << LEVEL_BITS;
 
-/// A table as it was read.
-pub(super) type Table = [u64; ENTRIES];
+/// Bytes of an entry.
+const ENTRY_BYTES: usize = size_of::<u64>();
+
+/// The part of a table that the range needs, as it was read.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// The index of the first word.
+    first: usize,
+    words: Vec<u64>,
+}
+
+impl Table {
+    /// From the entry at `index` on.
+    fn from(&self, index: usize) -> &[u64] {
+        &self.words[index - self.first..]
+    }
+}
 
 /// The budget is used up.
 struct Exhausted;
@@ -69,8 +85,8 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
         while let Some(part) = self.walk.left.last() {
             (self.at, self.last) = (part.start().0, part.last().0);
             self.ended = false;
-            let done = match self.load_once(gpa, &mut top) {
-                Ok(Some(words)) => self.entries(words, level, PageRights::ALL),
+            let done = match self.load_once(gpa, level, &mut top) {
+                Ok(Some(table)) => self.entries(table, level, PageRights::ALL),
                 Ok(None) => {
                     self.unreadable(level);
                     Ok(())
@@ -107,40 +123,60 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
 
     /// Walks the table at `gpa` from the next address on.
     fn table(&mut self, gpa: Gpa, level: u32, above: PageRights) -> Result<(), Exhausted> {
-        let Some(words) = self.load(gpa)? else {
+        let Some(table) = self.load(gpa, self.needed(level))? else {
             self.unreadable(level);
             return Ok(());
         };
-        let outcome = self.entries(&words, level, above);
-        self.walk.pool.push(words);
+        let outcome = self.entries(&table, level, above);
+        self.walk.pool.push(table);
         outcome
     }
 
-    /// Reads the table at `gpa`; `None` when it is no memory.
-    fn load(&mut self, gpa: Gpa) -> Result<Option<Box<Table>>, Exhausted> {
+    /// The indices of a table of `level`, from the next address on, that the part needs.
+    fn needed(&self, level: u32) -> RangeInclusive<usize> {
+        let table_last = self.at | (span(level + 1) - 1);
+        index(self.at, level)..=index(self.last.min(table_last), level)
+    }
+
+    /// Reads the entries `needed` of the table at `gpa`; `None` when it is no memory.
+    fn load(
+        &mut self,
+        gpa: Gpa,
+        needed: RangeInclusive<usize>,
+    ) -> Result<Option<Table>, Exhausted> {
         if self.budget.tables == 0 && self.advanced {
             return Err(Exhausted);
         }
         self.budget.tables = self.budget.tables.saturating_sub(1);
-        let mut words = (self.walk.pool.pop()).unwrap_or_else(|| Box::new([0; ENTRIES]));
-        if self.memory.load_words(gpa, &mut words[..]).is_ok() {
+        let mut table = self.walk.pool.pop().unwrap_or_default();
+        table.first = *needed.start();
+        table.words.resize(needed.count(), 0);
+        let start = GuestAddress(gpa.0 | (table.first * ENTRY_BYTES) as u64);
+        if self.memory.load_words(start, &mut table.words).is_ok() {
             self.walk.counts.tables += 1;
-            return Ok(Some(words));
+            return Ok(Some(table));
         }
-        self.walk.pool.push(words);
+        self.walk.pool.push(table);
         Ok(None)
     }
 
-    /// [`Self::load`], unless `words` holds the table already.
+    /// [`Self::load`] of the top table, unless it is loaded already.
     fn load_once<'w>(
         &mut self,
         gpa: Gpa,
-        words: &'w mut Option<Box<Table>>,
+        level: u32,
+        top: &'w mut Option<Table>,
     ) -> Result<Option<&'w Table>, Exhausted> {
-        if words.is_none() {
-            *words = self.load(gpa)?;
+        if top.is_none() {
+            let is_only_part = self.walk.left.len() == 1;
+            let needed = if is_only_part {
+                self.needed(level)
+            } else {
+                0..=ENTRIES - 1
+            };
+            *top = self.load(gpa, needed)?;
         }
-        Ok(words.as_deref())
+        Ok(top.as_ref())
     }
 
     /// Passes over a table of `level` that is no memory.
@@ -154,15 +190,14 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
         self.pass(self.at | (span(level + 1) - 1));
     }
 
-    fn entries(&mut self, words: &Table, level: u32, above: PageRights) -> Result<(), Exhausted> {
-        let shift = shift_of(level);
+    fn entries(&mut self, table: &Table, level: u32, above: PageRights) -> Result<(), Exhausted> {
         let table_last = self.at | (span(level + 1) - 1);
         while !self.ended && self.at <= table_last {
-            let index = usize::try_from(self.at >> shift).unwrap_or(0) % ENTRIES;
+            let words = table.from(index(self.at, level));
             let end = self.at | (span(level) - 1);
-            let judged = (self.walk.format).judge(self.capabilities, words[index], level, above);
+            let judged = (self.walk.format).judge(self.capabilities, words[0], level, above);
             match judged {
-                Entry::NotPresent => self.absent(&words[index..], end, level),
+                Entry::NotPresent => self.absent(words, end, level),
                 Entry::Reserved => {
                     self.walk.counts.skips.reserved += 1;
                     tracing::trace!(iova = self.at, level, "walk: skip reserved bits");
@@ -177,7 +212,7 @@ impl<'a, M: PhysMem + ?Sized> Descent<'a, M> {
                         tracing::trace!(iova = self.at, level, "walk: skip the interrupt range");
                         self.pass(end);
                     }
-                    Some(perms) => self.leaves(&words[index..], page.gpa(), level, perms)?,
+                    Some(perms) => self.leaves(words, page.gpa(), level, perms)?,
                     None => self.forbidden(end, level),
                 },
                 Entry::Table(..) => self.forbidden(end, level),
@@ -319,6 +354,11 @@ fn ascending(words: &[u64], first: u64, step: u64, mask: u64) -> usize {
         same
     });
     whole + rest.count()
+}
+
+/// The index of the entry for `address` in a table of `level`.
+fn index(address: u64, level: u32) -> usize {
+    usize::try_from(address >> shift_of(level)).unwrap_or(0) % ENTRIES
 }
 
 /// Bytes that an entry of `level` maps.
