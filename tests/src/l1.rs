@@ -27,7 +27,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// How often L1 is nudged. QEMU's emulation of SVM loses an interrupt now and then; if that was the one of L1's timer, all of L1
-/// stands still until another one comes.
+/// stands still until another one comes, and if it was that of a share, whoever reads a file there.
 const NUDGE: Duration = Duration::from_secs(2);
 
 /// How often a file that L1 writes is looked at.
@@ -112,7 +112,7 @@ impl L1 {
         }
     }
 
-    /// Says something that L1 need not do anything about, if nothing was said for a while.
+    /// Says something that makes L1 hear of whatever it missed, if nothing was said for a while.
     fn nudge(&mut self) -> Result<()> {
         if self.nudged.elapsed() >= NUDGE {
             self.say("nudge")?;
@@ -166,11 +166,15 @@ impl L1 {
     fn answer(&mut self, verb: &str, deadline: Instant) -> Result<String> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Some(line) = self.receive(left)? else {
-                bail!(
-                    "L1 did not answer in time; see {}",
-                    self.kernel_log().display()
-                );
+            let Some(line) = self.receive(left.min(NUDGE))? else {
+                if left.is_zero() {
+                    bail!(
+                        "L1 did not answer in time; see {}",
+                        self.kernel_log().display()
+                    );
+                }
+                self.nudge()?;
+                continue;
             };
             match line.strip_prefix(verb) {
                 Some(rest) => return Ok(rest.trim().to_owned()),
