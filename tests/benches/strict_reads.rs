@@ -13,6 +13,9 @@ use lab::strict_reads::measure;
 /// How long all guests together may take.
 const LIMIT: Duration = Duration::from_secs(1200);
 
+/// How often every guest is run.
+const ROUNDS: u32 = 4;
+
 /// Works, what they are in words, and the most that Remora's unit may cost as a part of what QEMU's costs.
 const ROWS: [(&str, &str, f64); 3] = [
     ("small", "4 KiB NVMe reads", 0.5),
@@ -33,7 +36,7 @@ fn main() -> Result<()> {
     let dir = session.dir.join("strict-reads");
     fs::create_dir_all(&dir)?;
     let mut lab = Lab::new(&mut session, "strict-reads", dir, Instant::now() + LIMIT);
-    let figures = measure(&mut lab)?;
+    let figures = measure(&mut lab, ROUNDS)?;
     for (work, what, most) in ROWS {
         let figure = figures.iter().find(|figure| figure.work == work);
         let figure = figure.with_context(|| format!("{work} was not measured"))?;
