@@ -3,9 +3,9 @@
 //! 13.5 for the EOI register).
 //!
 //! A level-triggered entry sends once and then waits, remote IRR set, for its end of interrupt; if the line is still high then
-//! it sends again. Sources that hold their line until then are told first. Edges on a masked pin are lost. Messages leave as memory writes in the compatibility or the remappable
-//! format, whichever the entry holds (VT-d specification, section 5.1.2.1); remapping is the output's business, and so is
-//! finding the pins when the processor side reports the *remapped* vector's end of interrupt.
+//! it sends again. Sources that hold their line until then are told first. Edges on a masked pin are lost. Messages leave as memory
+//! writes in the compatibility or the remappable format, whichever the entry holds (VT-d specification, section 5.1.2.1); remapping
+//! is the output's business, and so is finding the pins when the processor side reports the *remapped* vector's end of interrupt.
 //!
 //! Lock rule: one lock around the registers, never held while the output is called. Polarity is stored and means nothing: a
 //! line's level is whether it is asserted. Not supported: arbitration, boot by INIT messages, delivery status (messages are

@@ -74,6 +74,7 @@ pub trait PciFunction: fmt::Debug + Send + Sync {
     /// Goes on where it was. Called without a pause, too.
     fn resume(&self) {}
 
-    /// Back to the state after power-on, configuration space included. Never while paused. Returns when no DMA of the function is under way.
+    /// Back to the state after power-on, configuration space included. Never while paused. Returns when no DMA of the function is
+    /// under way.
     fn reset(&self);
 }

@@ -118,7 +118,8 @@ impl Iommufd {
         self.promised = ranges;
     }
 
-    /// Takes `device` over, under a name that no open device has; its file is for regions, interrupts and resets. It is attached to nothing and reaches nothing.
+    /// Takes `device` over, under a name that no open device has; its file is for regions, interrupts and resets. It is attached to
+    /// nothing and reaches nothing.
     ///
     /// # Errors
     /// It cannot be passed through as things are, or the kernel refuses.

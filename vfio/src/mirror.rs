@@ -145,7 +145,8 @@ struct State {
 }
 
 impl Mirror {
-    /// A mirror without units and devices, which are opened on a [`crate::shared::Shared`] backend: `memory` holds the guest's tables, `ram` says where guest RAM lies in this process.
+    /// A mirror without units and devices, which are opened on a [`crate::shared::Shared`] backend: `memory` holds the guest's
+    /// tables, `ram` says where guest RAM lies in this process.
     #[must_use]
     pub fn new(
         backend: Box<dyn Backend>,

@@ -57,7 +57,8 @@ impl Type1 {
         Self::default()
     }
 
-    /// Takes `device` over, under a name that no open device has; its file is for regions, interrupts and resets. Its table, [`Backend::fixed_table`], maps what it mapped for other devices of its group, or nothing.
+    /// Takes `device` over, under a name that no open device has; its file is for regions, interrupts and resets. Its table,
+    /// [`Backend::fixed_table`], maps what it mapped for other devices of its group, or nothing.
     ///
     /// # Errors
     /// It cannot be passed through as things are, or the kernel refuses.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 //! Puts devices on the board.
 //!
-//! One file a subsystem. The order matters: what the host can do for passed-through devices narrows the units, which are there before anything that sends through them, the PCI functions before
-//! the firmware that gives them addresses, and the ACPI tables describe the result.
+//! One file a subsystem. The order matters: what the host can do for passed-through devices narrows the units, which are there
+//! before anything that sends through them, the PCI functions before the firmware that gives them addresses, and the ACPI tables
+//! describe the result.
 
 mod dmar;
 mod dmatest;

@@ -4,7 +4,8 @@
 //!
 //! The port does not route: it tells [`super::root::PciRoot`] what its registers forward. Its own interrupts are those of
 //! the slot, whose rules are functions in `slot`. Lock rule: the function's state and the list of devices are locked for the
-//! look-up only, in this order; devices are reset, and the listener called, with no lock held. Not supported: power management (the port is always in D0), ARI, I/O beyond 64 KiB, error reporting.
+//! look-up only, in this order; devices are reset, and the listener called, with no lock held. Not supported: power management (the
+//! port is always in D0), ARI, I/O beyond 64 KiB, error reporting.
 
 mod slot;
 

@@ -3,11 +3,11 @@
 //! and a log of what it was asked, for tests.
 //!
 //! The rules: mappings never overlap; an unmap that would cut a mapping does nothing and is an error (type1) or looks like
-//! an empty range, once whole mappings before it are gone (iommufd); only iommufd has the cut; type1 has an entry limit and no moves; addresses outside the
-//! aperture, misaligned ones and such without RAM behind are refused; a device that reserves addresses takes them from the
-//! tables that it is attached to; a failed replacement leaves the endpoint blocked, and
-//! attaching the table that the host still remembers then does nothing; a table in use cannot be destroyed, nor one on which
-//! another stands; one that is made to be stood on takes nothing for reading only.
+//! an empty range, once whole mappings before it are gone (iommufd); only iommufd has the cut; type1 has an entry limit and no
+//! moves; addresses outside the aperture, misaligned ones and such without RAM behind are refused; a device that reserves addresses
+//! takes them from the tables that it is attached to; a failed replacement leaves the endpoint blocked, and attaching the table
+//! that the host still remembers then does nothing; a table in use cannot be destroyed, nor one on which another stands; one that
+//! is made to be stood on takes nothing for reading only.
 
 mod calls;
 mod faults;

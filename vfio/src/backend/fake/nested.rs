@@ -3,10 +3,10 @@
 //! drivers/iommu/intel/{nested,pasid}.c of Linux 7.2.
 //!
 //! A nested table stands on one that was made for that, or on that of all RAM, which stays as long; a unit that does not nest
-//! has page tables for neither. Making a nested table checks little; attaching one checks the hardware, when what was attached before is torn down
-//! already. PASID 0 and PASIDs beyond the device's width are refused before. Replacing by another table, whatever the outcome,
-//! is a moment in which the endpoint is blocked: counted. Replacing one nested table with page requests by another on requests
-//! without PASID loses a reference, which real kernels complain about at the end: counted as well.
+//! has page tables for neither. Making a nested table checks little; attaching one checks the hardware, when what was attached
+//! before is torn down already. PASID 0 and PASIDs beyond the device's width are refused before. Replacing by another table,
+//! whatever the outcome, is a moment in which the endpoint is blocked: counted. Replacing one nested table with page requests by
+//! another on requests without PASID loses a reference, which real kernels complain about at the end: counted as well.
 
 use super::super::{Endpoint, HostError, Role, TableId};
 use super::{Call, FakeBackend, FakeTable, Logged, State};
