@@ -3,9 +3,34 @@
 
 use crate::address::Gpa;
 use crate::memory::{MemoryError, PhysMem};
+use crate::msi::{MsiMessage, MsiSink};
+use crate::unit::{InterruptListener, Outputs};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vm_memory::GuestAddress;
+
+/// Hears a unit's messages and notices, and does nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
+
+impl MsiSink for Nobody {
+    fn deliver(&self, _message: MsiMessage) {}
+}
+
+impl InterruptListener for Nobody {
+    fn interrupts_changed(&self) {}
+}
+
+impl Nobody {
+    /// The outputs of a unit that nobody listens to.
+    #[must_use]
+    pub fn outputs() -> Outputs {
+        Outputs {
+            events: Arc::new(Self),
+            interrupts: Arc::new(Self),
+        }
+    }
+}
 
 /// Guest-physical memory of a given size that holds zeros, counts reads and can fail at chosen words.
 #[derive(Debug)]

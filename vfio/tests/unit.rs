@@ -11,8 +11,8 @@ use iommu::capabilities::{Capabilities, LegacyOptions};
 use iommu::follow::{DeviceHandle, FollowedDevice};
 use iommu::ids::{Requester, SourceId};
 use iommu::memory::{PhysMem, Ram};
-use iommu::msi::{MsiMessage, MsiSink};
-use iommu::unit::{InterruptListener, Outputs, Unit};
+use iommu::testing::Nobody;
+use iommu::unit::Unit;
 use std::sync::Arc;
 use std::thread;
 use vfio::backend::fake::{CallKind, FakeBackend, FakeOptions, Injection};
@@ -33,17 +33,6 @@ const TABLES: [u64; 4] = [0x10_4000, 0x10_5000, 0x10_6000, 0x10_7000];
 /// 00:02.0 and 00:03.0.
 const DEVICES: [(DeviceHandle, u8); 2] = [(DeviceHandle(1), 0x10), (DeviceHandle(2), 0x18)];
 
-#[derive(Debug)]
-struct Nobody;
-
-impl MsiSink for Nobody {
-    fn deliver(&self, _message: MsiMessage) {}
-}
-
-impl InterruptListener for Nobody {
-    fn interrupts_changed(&self) {}
-}
-
 struct Guest {
     unit: Arc<Unit>,
     ram: Arc<Ram>,
@@ -60,11 +49,7 @@ impl Guest {
             ..LegacyOptions::default()
         })
         .unwrap();
-        let outputs = Outputs {
-            events: Arc::new(Nobody),
-            interrupts: Arc::new(Nobody),
-        };
-        let unit = Unit::new(capabilities, Arc::clone(&ram) as _, outputs);
+        let unit = Unit::new(capabilities, Arc::clone(&ram) as _, Nobody::outputs());
         let host = FakeBackend::new(options);
         let map = RamMap::new(vec![RamRegion {
             gpa: GuestAddress(0),

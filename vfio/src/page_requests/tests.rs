@@ -6,8 +6,7 @@ use iommu::address::Iova;
 use iommu::capabilities::{Capabilities, PasidBits, ScalableOptions};
 use iommu::ids::SourceId;
 use iommu::memory::{PhysMem, Ram};
-use iommu::msi::{MsiMessage, MsiSink};
-use iommu::unit::{InterruptListener, Outputs};
+use iommu::testing::Nobody;
 use vm_memory::GuestAddress;
 
 const QUEUE: u64 = 0x1_0000;
@@ -37,17 +36,6 @@ impl HostQueue for FakeQueue {
     }
 }
 
-#[derive(Debug)]
-struct Nobody;
-
-impl MsiSink for Nobody {
-    fn deliver(&self, _message: MsiMessage) {}
-}
-
-impl InterruptListener for Nobody {
-    fn interrupts_changed(&self) {}
-}
-
 struct Bed {
     unit: Arc<Unit>,
     ram: Arc<Ram>,
@@ -67,11 +55,7 @@ impl Bed {
             ..ScalableOptions::default()
         })
         .unwrap();
-        let outputs = Outputs {
-            events: Arc::new(Nobody),
-            interrupts: Arc::new(Nobody),
-        };
-        let unit = Unit::new(capabilities, Arc::clone(&ram) as _, outputs);
+        let unit = Unit::new(capabilities, Arc::clone(&ram) as _, Nobody::outputs());
         let queue = Arc::new(FakeQueue::default());
         let requests = PageRequests::new(queue.clone());
         requests.add(ID, &unit, Arc::new(Requester::new(SourceId(0x10))));

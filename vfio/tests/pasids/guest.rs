@@ -5,10 +5,10 @@ use iommu::capabilities::{Capabilities, LegacyOptions, PasidBits, ScalableOption
 use iommu::follow::{DeviceHandle, FollowedDevice, GuestTables, PasidBudget};
 use iommu::ids::{Pasid, Requester, SourceId};
 use iommu::memory::{PhysMem, Ram};
-use iommu::msi::{MsiMessage, MsiSink};
 use iommu::saved::SavedUnit;
+use iommu::testing::Nobody;
 use iommu::translate::paging::Stages;
-use iommu::unit::{InterruptListener, Outputs, Unit};
+use iommu::unit::Unit;
 use std::sync::Arc;
 use std::thread;
 use vfio::backend::Endpoint;
@@ -86,17 +86,6 @@ pub const fn pass_through(domain: u64) -> [u64; 3] {
     [0x101, domain, 0]
 }
 
-#[derive(Debug)]
-struct Nobody;
-
-impl MsiSink for Nobody {
-    fn deliver(&self, _message: MsiMessage) {}
-}
-
-impl InterruptListener for Nobody {
-    fn interrupts_changed(&self) {}
-}
-
 /// What the host lets an endpoint reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -137,11 +126,7 @@ impl Guest {
             ..ScalableOptions::default()
         })
         .unwrap();
-        let outputs = Outputs {
-            events: Arc::new(Nobody),
-            interrupts: Arc::new(Nobody),
-        };
-        let unit = Unit::new(capabilities, Arc::clone(&ram) as _, outputs);
+        let unit = Unit::new(capabilities, Arc::clone(&ram) as _, Nobody::outputs());
         let host = FakeBackend::new(options);
         let map = RamMap::new(vec![RamRegion {
             gpa: GuestAddress(0),
