@@ -81,6 +81,7 @@ fn with_device(lab: &mut Lab<'_>, nvme: &str, rounds: u32) -> Result<Vec<Figures
     Ok(figures)
 }
 
+/// All kinds of reads, under each VMM with a unit and without. The host was given `before` mappings for what booting takes.
 fn round(lab: &mut Lab<'_>, nvme: &str, before: f64, round: u32) -> Result<Vec<Figures>> {
     let all = initrd(lab, "all", &WORKS)?;
     let job = |name: &str| format!("{name}-{round}");
