@@ -88,8 +88,8 @@ impl Ledger {
     /// The run that `iova` lies in.
     #[must_use]
     pub fn get(&self, iova: Iova) -> Option<Run> {
-        let (start, entry) = self.runs.range(..=iova.0).next_back()?;
-        run(*start, *entry).filter(|run| run.iova.contains(iova))
+        self.at_or_before(iova)
+            .filter(|run| run.iova.contains(iova))
     }
 
     /// Every run, ascending.
@@ -123,15 +123,16 @@ impl Ledger {
     /// # Errors
     /// Some of its addresses are mapped already; nothing changes.
     pub fn insert(&mut self, added: &Run) -> Result<(), Occupied> {
-        if let Some(there) = self.overlapping(added.iova).next() {
-            return Err(Occupied(there.iova.start().max(added.iova.start())));
+        let before = self.at_or_before(added.iova.last());
+        if before.is_some_and(|before| before.iova.overlaps(&added.iova)) {
+            let first = self.overlapping(added.iova).next();
+            let first = first.map_or(added.iova.start(), |there| there.iova.start());
+            return Err(Occupied(first.max(added.iova.start())));
         }
         self.bytes += added.len();
         let mut joined = *added;
         if self.joining {
-            if let Some(before) = self.before(joined.iova.start())
-                && before.continues_in(&joined)
-            {
+            if let Some(before) = before.filter(|before| before.continues_in(added)) {
                 joined = before.joined(&joined);
             }
             if let Some(after) = self.after(joined.iova.last())
@@ -173,9 +174,10 @@ impl Ledger {
         self.bytes = 0;
     }
 
-    /// The run that ends right before `iova`.
-    fn before(&self, iova: Iova) -> Option<Run> {
-        iova.0.checked_sub(1).and_then(|last| self.get(Iova(last)))
+    /// The last run that begins at `iova` or before.
+    fn at_or_before(&self, iova: Iova) -> Option<Run> {
+        let (start, entry) = self.runs.range(..=iova.0).next_back()?;
+        run(*start, *entry)
     }
 
     /// The first run that begins after `iova`.

@@ -13,6 +13,8 @@
 //! 3. Endpoints are attached to tables that are complete, and detached from those that may not be used.
 //! 4. Tables that serve nobody are given up, and each event gets its answer.
 //!
+//! The batch for which a strict guest waits at each of its mappings is a short one (`single`).
+//!
 //! So a device that arrives late finds everything mapped, a device that moves reaches what it did or what it shall, and when
 //! [`Follower::apply`] returns nothing is left of what the guest took away.
 //!
@@ -43,6 +45,7 @@ mod place;
 mod range_set;
 mod registry;
 mod report;
+mod single;
 mod slices;
 mod stats;
 mod sweep;
@@ -284,11 +287,19 @@ impl Follower for UnitFollower {
         let mut state = self.mirror.state();
         state.host.stats.batches += 1;
         state.host.stats.events += events.len() as u64;
-        let named: Vec<BTreeSet<TableId>> = events
-            .iter()
-            .map(|event| state.note(self.unit, event))
-            .collect();
-        state = self.mirror.carry_out(state);
+        let named: Vec<BTreeSet<TableId>> = match state.single(self.unit, events) {
+            Some(table) if state.is_whole(table) => return Answer::done(events),
+            Some(table) => {
+                state = self.mirror.settle(state, BTreeSet::new());
+                vec![BTreeSet::from([table])]
+            }
+            None => {
+                let note = |event| state.note(self.unit, event);
+                let named = events.iter().map(note).collect();
+                state = self.mirror.carry_out(state);
+                named
+            }
+        };
         let answer = state.answer(events, &named, self.unit);
         let news = state.news(Some(self.unit));
         drop(state);

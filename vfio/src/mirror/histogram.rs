@@ -17,7 +17,8 @@ pub struct Histogram {
 impl Histogram {
     /// Counts a call that took `time`.
     pub fn add(&mut self, time: Duration) {
-        let microseconds = time.as_nanos().div_ceil(1000).max(1);
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let microseconds = nanoseconds.div_ceil(1000).max(1);
         let bucket = microseconds.next_power_of_two().trailing_zeros() as usize;
         self.buckets[bucket.min(BUCKETS - 1)] += 1;
         self.total = self.total.saturating_add(time);

@@ -93,6 +93,11 @@ impl Nested {
         }
     }
 
+    /// Whether no endpoint goes by a table of the guest's own.
+    pub fn is_unused(&self) -> bool {
+        self.tags.is_empty() && self.pending.is_empty()
+    }
+
     /// The tags that name `table`.
     pub fn naming(&self, table: &Nesting) -> impl Iterator<Item = (UnitId, DomainId)> {
         let tags = self.tags.keys().filter(move |(_, tag)| tag.table == *table);

@@ -37,8 +37,17 @@ impl Mirror {
         for content in job.contents {
             state = self.sync(state, content);
         }
+        self.settle(state, job.endpoints)
+    }
+
+    /// Ends a batch once its tables hold what they can: `endpoints` and those of earlier batches go where they shall.
+    pub(super) fn settle<'a>(
+        &'a self,
+        mut state: Held<'a>,
+        endpoints: BTreeSet<Endpoint>,
+    ) -> Held<'a> {
         state.settle_troubled();
-        state = self.place(state, job.endpoints);
+        state = self.place(state, endpoints);
         state.sweep();
         state
     }
@@ -161,7 +170,7 @@ impl State {
     }
 
     /// Goes on with what is to be done in a table; whether that is over.
-    fn carry_on(&mut self, update: &Update, work: &mut Work) -> bool {
+    pub fn carry_on(&mut self, update: &Update, work: &mut Work) -> bool {
         let Some(table) = self.tables.get_mut(&update.table) else {
             return true;
         };

@@ -27,6 +27,17 @@ pub struct Update {
     whole: bool,
 }
 
+impl Update {
+    /// For a walk of not all of what `table` holds.
+    pub const fn of_part(table: &HostTable) -> Self {
+        Self {
+            table: table.id,
+            generation: table.generation,
+            whole: false,
+        }
+    }
+}
+
 impl State {
     /// `range` of `content` is to be compared, and this batch is to wait for that.
     pub fn ask(&mut self, content: Content, ranges: impl IntoIterator<Item = IovaRange>) {

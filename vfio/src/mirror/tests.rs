@@ -15,5 +15,6 @@ mod refusals;
 mod reports;
 mod rig;
 mod sharing;
+mod single;
 mod slices;
 mod unclean;

@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// the last.
 const REGIONS: [u64; 4] = [0, LARGE, 0xfec0_0000, 0xfee0_0000];
 
+/// A tag by which no tables go.
+const NOBODYS: u16 = 9;
+
 /// Pages of a region that are edited.
 const SLOTS: [u64; 8] = [0, 1, 2, 3, 255, 256, 257, 511];
 
@@ -61,8 +64,13 @@ fn edit() -> impl Strategy<Value = Edit> {
 pub fn step() -> impl Strategy<Value = Step> {
     let device = prop_oneof![Just(A), Just(B)];
     let root = prop_oneof![4 => (0..2usize).prop_map(Some), 1 => Just(None)];
+    // A guest that maps a page at a time is the usual one.
+    let edits = prop_oneof![
+        2 => prop::collection::vec(edit(), 1),
+        3 => prop::collection::vec(edit(), 1..8),
+    ];
     prop_oneof![
-        5 => (0..2usize, prop::collection::vec(edit(), 1..8), 0..4u8)
+        5 => (0..2usize, edits, 0..4u8)
             .prop_map(|(root, edits, how)| Step::Edit(root, edits, how)),
         1 => (device, root).prop_map(|(device, root)| Step::Move(device, root)),
     ]
@@ -78,6 +86,8 @@ pub struct Guest {
     pub told: BTreeSet<DeviceHandle>,
     /// Attachments to be told again.
     refused: BTreeSet<DeviceHandle>,
+    /// Each batch has one event more, which names nothing.
+    pub padded: bool,
 }
 
 impl Guest {
@@ -95,6 +105,7 @@ impl Guest {
             domains: BTreeMap::new(),
             told: BTreeSet::new(),
             refused: BTreeSet::new(),
+            padded: false,
         };
         for (device, domain) in [(A, Some(0)), (B, None)] {
             let _ = guest.step(&Step::Move(device, domain));
@@ -170,6 +181,9 @@ impl Guest {
                 self.domains.insert(*device, *root);
                 events.push(self.attach(*device));
             }
+        }
+        if self.padded {
+            events.push(pages_invalidated(NOBODYS, 0, PAGE));
         }
         let answer = self.rig.unit.apply(&events);
         self.refused.clear();
