@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::evidence::Report;
 use crate::host_device::HostDevice;
@@ -18,6 +19,9 @@ use crate::session::in_l1;
 
 /// Works of `guest-tools blktime`, and how often each is done.
 const WORKS: [(&str, u32); 3] = [("small", 1000), ("contiguous", 100), ("scattered", 60)];
+
+/// The first of them with two exits to the monitor besides.
+const EXITS: (&str, u32) = ("exits", 1000);
 
 /// Reads of each kind that `blktime` does not count.
 const WARM: u32 = 10;
@@ -35,24 +39,79 @@ pub struct Figures {
     pub work: &'static str,
     /// Nanoseconds of a read: Remora without and with a unit, QEMU without and with.
     pub times: [f64; 4],
-    /// Under Remora with a unit: mappings that the host was given for a read.
-    pub runs_per_read: f64,
+    /// Nanoseconds of a small read under Remora without a unit.
+    small_time: f64,
+    /// The same with two exits to the monitor besides.
+    exits_time: f64,
+    /// What Remora with a unit counted for each read.
+    pub per_read: Counted,
+}
+
+/// What Remora counts for passed-through devices.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    /// Mappings that the host was given.
+    pub runs: f64,
+    /// Batches of invalidations, each of which is an exit to the monitor.
+    pub batches: f64,
+    /// Nanoseconds in calls of the host.
+    pub host_time: f64,
 }
 
 impl Figures {
-    /// How much longer a read takes with a unit, as a part of the time without: Remora, QEMU.
-    pub fn extra(&self) -> [f64; 2] {
+    /// Nanoseconds that a unit adds to a read: Remora's, QEMU's.
+    fn extra(&self) -> [f64; 2] {
         let [remora, remora_strict, qemu, qemu_strict] = self.times;
-        [
-            (remora_strict - remora) / remora,
-            (qemu_strict - qemu) / qemu,
-        ]
+        [remora_strict - remora, qemu_strict - qemu]
     }
 
     /// Remora's extra time as a part of QEMU's.
     pub fn ratio(&self) -> f64 {
         let [remora, qemu] = self.extra();
         remora / qemu
+    }
+
+    /// The time that the exits take by themselves, with nothing done about an invalidation, as a part of QEMU's extra time: no
+    /// monitor with as many exits can have a better ratio.
+    pub fn exits_alone(&self) -> f64 {
+        let one = (self.exits_time - self.small_time) / 2.0;
+        let [_, qemu] = self.extra();
+        one * self.per_read.batches / qemu
+    }
+
+    /// Takes the times of another round that are better.
+    fn improve(&mut self, other: &Self) {
+        for (time, other) in self.times.iter_mut().zip(other.times) {
+            *time = time.min(other);
+        }
+        self.small_time = self.small_time.min(other.small_time);
+        self.exits_time = self.exits_time.min(other.exits_time);
+        self.per_read.host_time = self.per_read.host_time.min(other.per_read.host_time);
+    }
+}
+
+impl Counted {
+    fn read(report: &Report) -> Result<Self> {
+        let counters = report.passthrough()?;
+        let number = |value: &Value| {
+            let value = value.as_f64();
+            value.with_context(|| format!("a counter is missing: {counters}"))
+        };
+        Ok(Self {
+            runs: number(&counters["calls"]["map"])?,
+            batches: number(&counters["batches"])?,
+            host_time: number(&counters["times"]["total_ns"])?,
+        })
+    }
+
+    /// For each of so many reads since `before`.
+    fn each(&self, before: &Self, reads: u32) -> Self {
+        let each = |after, before| (after - before) / f64::from(reads);
+        Self {
+            runs: each(self.runs, before.runs),
+            batches: each(self.batches, before.batches),
+            host_time: each(self.host_time, before.host_time),
+        }
     }
 }
 
@@ -69,23 +128,23 @@ fn with_device(lab: &mut Lab<'_>, nvme: &str, rounds: u32) -> Result<Vec<Figures
     let nothing = initrd(lab, "nothing", &[])?;
     let result = ["--result", "nothing.json"];
     remora(lab, "remora-nothing", nvme, &nothing, &result)?;
-    let before = mappings(&Report::read(lab, "nothing.json")?)?;
-    let mut figures = round(lab, nvme, before, 0)?;
+    let before = Counted::read(&Report::read(lab, "nothing.json")?)?;
+    let mut figures = round(lab, nvme, &before, 0)?;
     for number in 1..rounds {
-        for (best, other) in figures.iter_mut().zip(round(lab, nvme, before, number)?) {
-            for (time, other) in best.times.iter_mut().zip(other.times) {
-                *time = time.min(other);
-            }
+        for (best, other) in figures.iter_mut().zip(round(lab, nvme, &before, number)?) {
+            best.improve(&other);
         }
     }
     Ok(figures)
 }
 
-/// All kinds of reads, under each VMM with a unit and without. The host was given `before` mappings for what booting takes.
-fn round(lab: &mut Lab<'_>, nvme: &str, before: f64, round: u32) -> Result<Vec<Figures>> {
+/// All kinds of reads, under each VMM with a unit and without. `before` is what booting takes.
+fn round(lab: &mut Lab<'_>, nvme: &str, before: &Counted, round: u32) -> Result<Vec<Figures>> {
     let all = initrd(lab, "all", &WORKS)?;
+    let and_exits = [&[EXITS][..], &WORKS].concat();
+    let and_exits = initrd(lab, "and-exits", &and_exits)?;
     let job = |name: &str| format!("{name}-{round}");
-    let plain = remora(lab, &job("remora"), nvme, &all, &["--iommu", "off"])?;
+    let plain = remora(lab, &job("remora"), nvme, &and_exits, &["--iommu", "off"])?;
     let qemu_plain = qemu(lab, &job("qemu"), nvme, &all, "")?;
     let unit = "-device intel-iommu,intremap=on,caching-mode=on";
     let qemu_strict = qemu(lab, &job("qemu-strict"), nvme, &all, unit)?;
@@ -97,7 +156,7 @@ fn round(lab: &mut Lab<'_>, nvme: &str, before: f64, round: u32) -> Result<Vec<F
         let job = job(&format!("remora-strict-{name}"));
         let strict = remora(lab, &job, nvme, &initrd, &["--result", &result])?;
         strict.expect(STRICT)?;
-        let after = mappings(&Report::read(lab, &result)?)?;
+        let after = Counted::read(&Report::read(lab, &result)?)?;
         let time = |ended: &Ended| nanoseconds(ended, name);
         figures.push(Figures {
             work: name,
@@ -107,7 +166,9 @@ fn round(lab: &mut Lab<'_>, nvme: &str, before: f64, round: u32) -> Result<Vec<F
                 time(&qemu_plain)?,
                 time(&qemu_strict)?,
             ],
-            runs_per_read: (after - before) / f64::from(count + WARM),
+            small_time: nanoseconds(&plain, "small")?,
+            exits_time: nanoseconds(&plain, EXITS.0)?,
+            per_read: after.each(before, count + WARM),
         });
     }
     qemu_strict.expect(STRICT)?;
@@ -165,35 +226,35 @@ fn nanoseconds(ended: &Ended, work: &str) -> Result<f64> {
     time.with_context(|| format!("'{start}' is missing: {}", ended.stdout))
 }
 
-/// How many mappings the host was given.
-fn mappings(report: &Report) -> Result<f64> {
-    let mapped = report.passthrough()?["calls"]["map"].as_u64();
-    let mapped = mapped.context("no count of mappings")?;
-    Ok(f64::from(u32::try_from(mapped)?))
-}
-
-/// The figures side by side, for people.
+/// The figures side by side, for people. Host calls are a mean, all other times are good ones.
 pub fn table(figures: &[Figures]) -> String {
     let mut text = format!(
-        "{:<12} {:>11} {:>11} {:>7} {:>11} {:>11} {:>7} {:>6} {:>10}\n",
+        "{:<10} {:>9} {:>9} {:>9} {:>9} {:>6} {:>6} {:>9} {:>10} {:>8}\n",
         "read",
         "remora us",
         "strict us",
-        "extra",
         "qemu us",
         "strict us",
-        "extra",
         "ratio",
-        "runs/read"
+        "exits",
+        "runs/read",
+        "exits/read",
+        "host us"
     );
     for figure in figures {
         let [remora, remora_strict, qemu, qemu_strict] = figure.times.map(|time| time / 1e3);
-        let [extra, qemu_extra] = figure.extra();
+        let Counted {
+            runs,
+            batches,
+            host_time,
+        } = figure.per_read;
         text += &format!(
-            "{:<12} {remora:>11.0} {remora_strict:>11.0} {extra:>7.2} {qemu:>11.0} {qemu_strict:>11.0} {qemu_extra:>7.2} {:>6.2} {:>10.1}\n",
+            "{:<10} {remora:>9.0} {remora_strict:>9.0} {qemu:>9.0} {qemu_strict:>9.0} {:>6.2} {:>6.2} {runs:>9.1} {batches:>10.1} \
+             {:>8.0}\n",
             figure.work,
             figure.ratio(),
-            figure.runs_per_read
+            figure.exits_alone(),
+            host_time / 1e3
         );
     }
     text

@@ -4,6 +4,7 @@
 //! | WORK | |
 //! |---|---|
 //! | small | 4 KiB into one page |
+//! | exits | the same, with an access to an I/O port of the monitor's before it and another one behind it |
 //! | contiguous | 1 MiB into a huge page |
 //! | scattered | 1 MiB into 256 pages, none of which is next to another |
 //!
@@ -12,7 +13,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{IoSliceMut, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +29,9 @@ const WARM: usize = 10;
 
 /// Reads go around in so much of the device.
 const SPAN: usize = 64 * MIB;
+
+/// The line status register of the first serial port. To read it changes nothing but flags of errors that were received.
+const LINE_STATUS: u64 = 0x3fd;
 
 /// Pages from one page of a scattered buffer to the next.
 const STRIDE: usize = 16;
@@ -64,6 +68,7 @@ type Reader = Box<dyn FnMut(&mut File, usize) -> Result<()>>;
 fn reader(work: &str) -> Result<Reader> {
     Ok(match work {
         "small" => into_one(Memory::new(PAGE)?, PAGE),
+        "exits" => between_exits(into_one(Memory::new(PAGE)?, PAGE))?,
         "contiguous" => into_one(Memory::huge(2 * MIB)?, MIB),
         "scattered" => into_many(vec![0; (MIB / PAGE * STRIDE + 1) * PAGE]),
         _ => bail!("blktime knows no '{work}'"),
@@ -82,6 +87,15 @@ fn into_one(memory: Memory, bytes: usize) -> Reader {
         device.seek(SeekFrom::Start(place(number, bytes)))?;
         memory.read_from(device, bytes)
     })
+}
+
+fn between_exits(mut read: Reader) -> Result<Reader> {
+    let ports = File::open("/dev/port").context("opening /dev/port")?;
+    Ok(Box::new(move |device, number| {
+        ports.read_exact_at(&mut [0], LINE_STATUS)?;
+        read(device, number)?;
+        Ok(ports.read_exact_at(&mut [0], LINE_STATUS)?)
+    }))
 }
 
 fn into_many(mut buffer: Vec<u8>) -> Reader {

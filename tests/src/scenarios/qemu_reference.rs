@@ -26,11 +26,11 @@ fn run(lab: &mut Lab<'_>) -> Result<Verdict> {
     // Counts alone decide: times of an emulated machine judge nothing. Behind a unit the NVMe driver makes a read of 1 MiB eight
     // requests, each of which is one run of addresses.
     for (figure, most) in figures.iter().zip([1.5, 9.0, 280.0]) {
-        if figure.runs_per_read > most || figure.runs_per_read < 0.5 {
+        if figure.per_read.runs > most || figure.per_read.runs < 0.5 {
             bail!(
                 "{}: {:.1} mappings a read, not up to {most}",
                 figure.work,
-                figure.runs_per_read
+                figure.per_read.runs
             );
         }
     }
