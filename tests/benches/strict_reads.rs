@@ -44,6 +44,8 @@ fn main() -> Result<()> {
         Row::print(&row, Goal::AtMost(most), figure.ratio());
         let row = format!("{what}, strict: the exits alone / QEMU's");
         Row::print(&row, Goal::None, figure.exits_alone());
+        let row = format!("{what}, strict: exits and host calls alone / QEMU's");
+        Row::print(&row, Goal::None, figure.exits_and_host());
         let row = format!("{what}, strict: mappings a read");
         Row::print(&row, Goal::None, figure.per_read.runs);
     }

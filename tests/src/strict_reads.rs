@@ -72,11 +72,21 @@ impl Figures {
     }
 
     /// The time that the exits take by themselves, with nothing done about an invalidation, as a part of QEMU's extra time: no
-    /// monitor with as many exits can have a better ratio.
+    /// monitor with as many exits has a better ratio.
     pub fn exits_alone(&self) -> f64 {
-        let one = (self.exits_time - self.small_time) / 2.0;
         let [_, qemu] = self.extra();
-        one * self.per_read.batches / qemu
+        self.exits() / qemu
+    }
+
+    /// The same with the time in calls of the host, which is a mean.
+    pub fn exits_and_host(&self) -> f64 {
+        let [_, qemu] = self.extra();
+        (self.exits() + self.per_read.host_time) / qemu
+    }
+
+    /// Nanoseconds that the exits of a read take.
+    fn exits(&self) -> f64 {
+        (self.exits_time - self.small_time) / 2.0 * self.per_read.batches
     }
 
     /// Takes the times of another round that are better.
