@@ -34,7 +34,7 @@ impl State {
         let walked = self.walk_pages(id, named.range)?;
         self.host.stats.add_walk(&walked.counts);
         self.host.count_only(Some(id), |stats| stats.events += 1);
-        let update = Update::of_part(self.tables.get(&id)?);
+        let update = Update::new(self.tables.get(&id)?, false);
         if let Some(mut work) = self.plan(&update, std::slice::from_ref(&walked)) {
             while !self.carry_on(&update, &mut work) {}
             self.check_budget(&update);

@@ -28,12 +28,12 @@ pub struct Update {
 }
 
 impl Update {
-    /// For a walk of not all of what `table` holds.
-    pub const fn of_part(table: &HostTable) -> Self {
+    /// For a walk that begins now, of `whole` what `table` shall hold or of a part.
+    pub const fn new(table: &HostTable, whole: bool) -> Self {
         Self {
             table: table.id,
             generation: table.generation,
-            whole: false,
+            whole,
         }
     }
 }
@@ -57,11 +57,7 @@ impl State {
         let granules = tables.iter().map(|table| table.limits.granule());
         let dirty = rounded(&dirty, granules.max().unwrap_or(1));
         let whole = dirty.is_all();
-        let updates = tables.iter().map(|table| Update {
-            table: table.id,
-            generation: table.generation,
-            whole,
-        });
+        let updates = tables.iter().map(|table| Update::new(table, whole));
         let updates = updates.collect();
         let memory = self.memory.clone();
         let budget = &self.options.budget;
