@@ -5,11 +5,11 @@
 pub mod naive;
 pub mod recorder;
 
-use crate::machine::Silent;
 use crate::memory::Memory;
 use iommu::capabilities::{Capabilities, LegacyOptions, PasidBits, ScalableOptions};
 use iommu::follow::{DeviceHandle, FollowedDevice, PasidBudget};
 use iommu::ids::{Requester, SourceId};
+use iommu::testing::Nobody;
 use iommu::unit::Unit;
 use naive::{Model, Tables};
 use recorder::Recorder;
@@ -75,7 +75,7 @@ impl Bed {
             Capabilities::legacy(&LegacyOptions::default())
         };
         let capabilities = capabilities.expect("the options agree with each other");
-        let unit = Unit::new(capabilities, Arc::clone(&memory) as _, Silent::outputs());
+        let unit = Unit::new(capabilities, Arc::clone(&memory) as _, Nobody::outputs());
         let recorder = Arc::new(Recorder::new(Arc::clone(&memory), STATUS));
         unit.set_follower(Arc::clone(&recorder) as _)
             .expect("it is the first");

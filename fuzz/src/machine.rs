@@ -37,28 +37,6 @@ struct Outside {
     messages: Mutex<Vec<MsiMessage>>,
 }
 
-/// Nobody hears what a unit sends.
-#[derive(Debug)]
-pub struct Silent;
-
-impl Silent {
-    /// The outputs of a unit that nobody hears.
-    pub fn outputs() -> Outputs {
-        Outputs {
-            events: Arc::new(Self),
-            interrupts: Arc::new(Self),
-        }
-    }
-}
-
-impl MsiSink for Silent {
-    fn deliver(&self, _: MsiMessage) {}
-}
-
-impl InterruptListener for Silent {
-    fn interrupts_changed(&self) {}
-}
-
 impl MsiSink for Outside {
     fn deliver(&self, message: MsiMessage) {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
